@@ -1,0 +1,10 @@
+export { AppError, publicMessageOf, toAppError, userError } from "./app-error.ts";
+export type { AppErrorFields, ErrorKind } from "./app-error.ts";
+export { systemClock } from "./clock.ts";
+export type { Clock } from "./clock.ts";
+export { ID_KINDS, isId, newId } from "./ids.ts";
+export type { IdKind } from "./ids.ts";
+export type { Json, JsonObject } from "./json.ts";
+export { err, ok, unwrap } from "./result.ts";
+export type { Result } from "./result.ts";
+export { Secret } from "./secret.ts";
