@@ -1,0 +1,12 @@
+export { isRetryableModelError, MODEL_ERROR_CODES, type ModelErrorCode } from "./model-error.ts";
+export type {
+  FinishReason,
+  Model,
+  ModelEvent,
+  ModelMessage,
+  ModelRequest,
+  ModelUsage,
+  ToolCall,
+  ToolResult,
+  ToolSpec,
+} from "./model-port.ts";

@@ -1,0 +1,62 @@
+import type { Json, JsonObject } from "@shaman/kernel";
+
+/** A tool the model may call; `inputSchema` is a JSON Schema object. */
+export type ToolSpec = { readonly name: string; readonly description: string; readonly inputSchema: JsonObject };
+
+/** One call the model asks for; `id` is unique within the task and comes back with the result. */
+export type ToolCall = { readonly id: string; readonly name: string; readonly input: Json };
+
+export type ToolResult = {
+  readonly toolCallId: string;
+  readonly toolName: string;
+  readonly output: string;
+  readonly isError: boolean;
+};
+
+export type ModelMessage =
+  | { readonly role: "system"; readonly text: string }
+  | { readonly role: "user"; readonly text: string }
+  | { readonly role: "assistant"; readonly text: string; readonly toolCalls: readonly ToolCall[] }
+  | { readonly role: "tool"; readonly results: readonly ToolResult[] };
+
+/** Tokens of one call. `cachedInputTokens` are part of `inputTokens`, not in addition to them. */
+export type ModelUsage = {
+  readonly inputTokens: number;
+  readonly outputTokens: number;
+  readonly cachedInputTokens: number;
+};
+
+export type ModelRequest = {
+  /** `provider/model`, such as `openai/gpt-5` or `scripted/greeting.yaml`. */
+  readonly model: string;
+  readonly messages: readonly ModelMessage[];
+  readonly tools: readonly ToolSpec[];
+  readonly temperature?: number;
+  readonly maxOutputTokens?: number;
+  /** Which model call of its task this is, counted from 1. */
+  readonly turn: number;
+  /** The id of the caller's message that the task answers. */
+  readonly messageId: string;
+  readonly signal: AbortSignal;
+};
+
+export type FinishReason = "stop" | "tool_calls" | "length" | "content_filter";
+
+/** `text` carries one more piece of the answer; `done` comes once, last, and carries the whole of it. */
+export type ModelEvent =
+  | { readonly type: "text"; readonly text: string }
+  | {
+      readonly type: "done";
+      readonly text: string;
+      readonly toolCalls: readonly ToolCall[];
+      readonly usage: ModelUsage;
+      readonly finishReason: FinishReason;
+      /** The model that answered, by the provider's own account. */
+      readonly model: string;
+    };
+
+/**
+ * One call of a language model: no tool loop, no retry. Either ends with a `done` event or throws an `AppError` whose
+ * code is one of `MODEL_ERROR_CODES`; `isRetryableModelError` says whether the same request may succeed later.
+ */
+export type Model = { readonly stream: (request: ModelRequest) => AsyncIterable<ModelEvent> };
