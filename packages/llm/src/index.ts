@@ -10,3 +10,5 @@ export type {
   ToolResult,
   ToolSpec,
 } from "./model-port.ts";
+export { parseScript, type Problem, type Script } from "./scripted/parse-script.ts";
+export { createScriptedModel } from "./scripted/scripted-model.ts";
