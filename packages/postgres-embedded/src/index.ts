@@ -1,0 +1,3 @@
+export { startPostgres } from "./start-postgres.ts";
+export type { RunningPostgres, StartPostgresOptions } from "./start-postgres.ts";
+export { stopLeftoverPostgres } from "./stop-leftover-postgres.ts";
