@@ -26,7 +26,8 @@ CREATE TABLE membership (
 );
 CREATE INDEX membership_user ON membership (user_id);
 
--- secret_hash is the SHA-256 of the whole key. rate_per_second: null is the default of the installation, 0 is no limit.
+-- secret_hash is the SHA-256 of the whole key; replaced_by is the key that a rotation made in its place.
+-- rate_per_second: null is the default of the installation, 0 is no limit.
 CREATE TABLE api_key (
   org_id text NOT NULL REFERENCES organization (id) ON DELETE CASCADE,
   id text NOT NULL,
@@ -41,6 +42,7 @@ CREATE TABLE api_key (
   created_at timestamptz NOT NULL DEFAULT now(),
   expires_at timestamptz,
   revoked_at timestamptz,
+  replaced_by text,
   last_used_at timestamptz,
   PRIMARY KEY (org_id, id)
 );
@@ -431,7 +433,7 @@ GRANT INSERT, UPDATE ON organization, "user" TO shaman_system;
 -- Who may write what (architecture: one role a process kind). Nobody may change or delete audit rows.
 GRANT SELECT ON organization, membership, api_key, "grant", repository, snapshot, blob, agent, agent_version, alias,
   context, run, task, message, task_command, artifact, run_event TO shaman_public;
-GRANT INSERT ON context, run, task, message, run_event, task_command, audit_log TO shaman_public;
+GRANT INSERT ON context, run, task, message, run_event, task_command TO shaman_public;
 GRANT UPDATE (wake, wake_at, enqueued_at) ON run TO shaman_public;
 GRANT UPDATE (last_used_at) ON api_key TO shaman_public;
 
@@ -443,11 +445,15 @@ GRANT SELECT, INSERT, DELETE ON used_jti TO shaman_internal;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO shaman_worker;
 GRANT INSERT, UPDATE ON run, task, message, task_command, step, artifact, usage, repository, snapshot, blob, agent, agent_version,
   alias TO shaman_worker;
-GRANT INSERT ON run_event, audit_log, audit_seal TO shaman_worker;
+GRANT INSERT ON run_event, audit_seal TO shaman_worker;
 GRANT DELETE ON snapshot, alias, blob, used_jti TO shaman_worker;
 
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO shaman_web;
 GRANT INSERT, UPDATE ON organization, membership, api_key, "grant", secret, model_credential, repository TO shaman_web;
 GRANT DELETE ON membership, "grant", secret, model_credential, repository TO shaman_web;
-GRANT INSERT ON task_command, audit_log TO shaman_web;
+GRANT INSERT ON task_command TO shaman_web;
 GRANT UPDATE (wake, wake_at, enqueued_at) ON run TO shaman_web;
+
+-- Nobody chooses an audit row's number, transaction or time: a row dated into the sealed past would hide from the sealer.
+GRANT INSERT (org_id, actor, action, resource, result, agent, tool, run_id, task_id, trace_id, user_id, server, protocol,
+  duration_ms, ip, details) ON audit_log TO shaman_public, shaman_worker, shaman_web;
