@@ -1,0 +1,61 @@
+import { mkdtempSync, rmSync, chmodSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { startPostgres } from "@shaman/postgres-embedded";
+import { Client } from "pg";
+import { freePort, startProcess, type RunningProcess } from "./processes.ts";
+
+export type Postgres = {
+  readonly pid: number;
+  readonly version: string;
+  /** Makes an empty database and gives its address as the owner of everything. */
+  readonly createDatabase: (name: string) => Promise<string>;
+  /** How many connections each of the named databases has now, those of the bench not counted. */
+  readonly countConnections: (database: string) => Promise<number>;
+  readonly stop: () => Promise<void>;
+};
+
+/** Starts a PostgreSQL of its own, with the settings of `npm start`, and room for several sets of processes. */
+export const startBenchPostgres = async (): Promise<Postgres> => {
+  const folder = mkdtempSync(join(tmpdir(), "shaman-bench-"));
+  chmodSync(folder, 0o755);
+  const server = await startPostgres({ dir: join(folder, "postgres"), port: 0, log: () => {}, settings: { max_connections: "400" } });
+  const admin = new Client({ connectionString: server.url });
+  await admin.connect();
+  const version = await admin.query<{ version: string }>("select current_setting('server_version') as version");
+  return {
+    pid: server.pid,
+    version: version.rows[0]?.version ?? "unknown",
+    createDatabase: async (name) => {
+      await admin.query(`create database ${admin.escapeIdentifier(name)}`);
+      const url = new URL(server.url);
+      url.pathname = `/${name}`;
+      return url.href;
+    },
+    countConnections: async (database) => {
+      const found = await admin.query<{ count: number }>(
+        "select count(*)::int as count from pg_stat_activity where datname = $1 and backend_type = 'client backend'",
+        [database],
+      );
+      return found.rows[0]?.count ?? 0;
+    },
+    stop: async () => {
+      await admin.end();
+      await server.stop();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+};
+
+export type RedisServer = RunningProcess & { readonly url: string };
+
+/** Starts a Redis of its own that keeps nothing on disk. Rejects when there is no `redis-server` to run. */
+export const startRedis = async (): Promise<RedisServer> => {
+  const port = await freePort();
+  const args = ["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
+  const running = await startProcess(
+    { name: "redis", command: "redis-server", args: [...args, "--maxmemory-policy", "noeviction"], env: {} },
+    (lines) => lines.some((line) => line.includes("Ready to accept connections")),
+  );
+  return { ...running, url: `redis://127.0.0.1:${port}` };
+};
