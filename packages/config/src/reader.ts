@@ -37,6 +37,7 @@ export const defineConfig = <V extends Variables, T>(
         problems.push(`${name}: ${reason} (${variable.about})`);
       }
     }
+    // Each name of `variables` was parsed by its own schema just above, so the values have the types of the schemas.
     return problems.length > 0 ? err(problems) : ok(build(values as Values<V>));
   },
 });
@@ -55,5 +56,6 @@ export const readConfig = <R extends Readonly<Record<string, ConfigReader<unknow
     if (result.ok) config[name] = result.value;
     else problems.push(...result.error);
   }
+  // Each name of `readers` got the value of its own reader just above.
   return problems.length > 0 ? err(problems) : ok(config as { readonly [K in keyof R]: Read<R[K]> });
 };
