@@ -1,0 +1,29 @@
+import { spawn } from "node:child_process";
+import { constants } from "node:os";
+import { join } from "node:path";
+import { bootstrap, root } from "./bootstrap.mjs";
+
+const SIGNALS = /** @type {const} */ (["SIGINT", "SIGTERM", "SIGHUP"]);
+
+/**
+ * Installs what is missing, then runs one of our programs under Node 24 and ends as it ends. A signal is passed on as a
+ * message too: a Ctrl-C reaches the whole group, a `kill` only this process, and the program shall stop once in both.
+ * @param {string} main path of the program, relative to the root
+ * @param {{ args?: readonly string[], cwd?: string }} [options]
+ */
+export const runMain = async (main, { args = process.argv.slice(2), cwd = root } = {}) => {
+  const node = await bootstrap();
+  const child = spawn(node, [join(root, main), ...args], { cwd, stdio: ["inherit", "inherit", "inherit", "ipc"] });
+  for (const signal of SIGNALS) {
+    process.on(signal, () => {
+      if (child.connected) child.send({ stop: signal });
+    });
+  }
+  child.once("error", (error) => {
+    console.error(`${main} could not be started: ${error.message}`);
+    process.exit(1);
+  });
+  child.once("exit", (code, signal) => {
+    process.exit(code ?? 128 + (signal === null ? 0 : constants.signals[signal]));
+  });
+};
