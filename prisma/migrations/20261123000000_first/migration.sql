@@ -1,4 +1,5 @@
--- The whole model of the first version. Ids are text with a prefix (packages/kernel, ids.ts); every tenant row has
+-- Keep semicolons out of comments and bodies: Prisma's schema engine splits this file at every one of them.
+-- The whole model of the first version. Ids are text with a prefix (packages/kernel, ids.ts), every tenant row has
 -- org_id, and primary, unique and foreign keys carry it, because PostgreSQL checks those without row-level security.
 
 CREATE TABLE organization (
@@ -26,7 +27,7 @@ CREATE TABLE membership (
 );
 CREATE INDEX membership_user ON membership (user_id);
 
--- secret_hash is the SHA-256 of the whole key; replaced_by is the key that a rotation made in its place.
+-- secret_hash is the SHA-256 of the whole key, replaced_by is the key that a rotation made in its place.
 -- rate_per_second: null is the default of the installation, 0 is no limit.
 CREATE TABLE api_key (
   org_id text NOT NULL REFERENCES organization (id) ON DELETE CASCADE,
@@ -48,7 +49,7 @@ CREATE TABLE api_key (
 );
 CREATE INDEX api_key_list ON api_key (org_id, created_at DESC, id DESC);
 
--- Permiso's shape: a subject (user, key, role) may do an action on a resource path; a path that ends in /* covers what is below.
+-- Permiso's shape: a subject (user, key, role) may do an action on a resource path, a path that ends in /* covers what is below.
 CREATE TABLE "grant" (
   org_id text NOT NULL REFERENCES organization (id) ON DELETE CASCADE,
   id text NOT NULL,
@@ -81,7 +82,7 @@ CREATE TABLE model_credential (
   FOREIGN KEY (org_id, secret_id) REFERENCES secret (org_id, id)
 );
 
--- Agents from Git. live_commit is what new runs get; it changes only in the transaction that has stored everything of that commit.
+-- Agents from Git. live_commit is what new runs get, it changes only in the transaction that has stored everything of that commit.
 CREATE TABLE repository (
   org_id text NOT NULL REFERENCES organization (id) ON DELETE CASCADE,
   id text NOT NULL,
@@ -179,7 +180,7 @@ CREATE TABLE context (
   PRIMARY KEY (org_id, principal, id)
 );
 
--- A run is a tree of tasks under one lease. `lease_epoch` fences every write; `wake` numbers the jobs that wake it.
+-- A run is a tree of tasks under one lease. `lease_epoch` fences every write, `wake` numbers the jobs that wake it.
 CREATE TABLE run (
   org_id text NOT NULL,
   id text NOT NULL,
@@ -242,7 +243,7 @@ CREATE INDEX task_run ON task (org_id, run_id, created_at);
 CREATE INDEX task_list ON task (org_id, principal, agent, status_at DESC, id DESC) WHERE parent_task_id IS NULL;
 CREATE INDEX task_context ON task (org_id, principal, context_id, created_at);
 
--- dedupe_key is principal, agent and the caller's message id (or Idempotency-Key); null where the agent turned it off.
+-- dedupe_key is principal, agent and the caller's message id (or Idempotency-Key), null where the agent turned it off.
 CREATE TABLE message (
   org_id text NOT NULL,
   id text NOT NULL,
@@ -347,7 +348,7 @@ CREATE TABLE usage (
 );
 CREATE INDEX usage_at ON usage (org_id, at);
 
--- Audit: the row in the act's own transaction, unchained; a sealer job chains what lies below the snapshot horizon.
+-- Audit: the row in the act's own transaction, unchained, a sealer job chains what lies below the snapshot horizon.
 CREATE TABLE audit_log (
   org_id text NOT NULL,
   id bigint GENERATED ALWAYS AS IDENTITY,
@@ -392,25 +393,78 @@ CREATE UNLOGGED TABLE used_jti (
 CREATE INDEX used_jti_expiry ON used_jti (expires_at);
 
 -- Row-level security, forced on every tenant table.
-DO $$
-DECLARE
-  t text;
-BEGIN
-  FOREACH t IN ARRAY ARRAY['membership', 'api_key', 'grant', 'secret', 'model_credential', 'repository', 'snapshot', 'blob',
-    'agent', 'agent_version', 'alias', 'context', 'run', 'task', 'message', 'task_command', 'step', 'artifact', 'run_event',
-    'usage', 'audit_log', 'audit_seal']
-  LOOP
-    EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', t);
-    EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', t);
-    EXECUTE format('CREATE POLICY tenant ON %I USING (org_id = nullif(current_setting(''app.org_id'', true), ''''))', t);
-  END LOOP;
-END $$;
+ALTER TABLE membership ENABLE ROW LEVEL SECURITY;
+ALTER TABLE membership FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON membership USING (org_id = nullif(current_setting('app.org_id', true), ''));
+ALTER TABLE api_key ENABLE ROW LEVEL SECURITY;
+ALTER TABLE api_key FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON api_key USING (org_id = nullif(current_setting('app.org_id', true), ''));
+ALTER TABLE "grant" ENABLE ROW LEVEL SECURITY;
+ALTER TABLE "grant" FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON "grant" USING (org_id = nullif(current_setting('app.org_id', true), ''));
+ALTER TABLE secret ENABLE ROW LEVEL SECURITY;
+ALTER TABLE secret FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON secret USING (org_id = nullif(current_setting('app.org_id', true), ''));
+ALTER TABLE model_credential ENABLE ROW LEVEL SECURITY;
+ALTER TABLE model_credential FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON model_credential USING (org_id = nullif(current_setting('app.org_id', true), ''));
+ALTER TABLE repository ENABLE ROW LEVEL SECURITY;
+ALTER TABLE repository FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON repository USING (org_id = nullif(current_setting('app.org_id', true), ''));
+ALTER TABLE snapshot ENABLE ROW LEVEL SECURITY;
+ALTER TABLE snapshot FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON snapshot USING (org_id = nullif(current_setting('app.org_id', true), ''));
+ALTER TABLE blob ENABLE ROW LEVEL SECURITY;
+ALTER TABLE blob FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON blob USING (org_id = nullif(current_setting('app.org_id', true), ''));
+ALTER TABLE agent ENABLE ROW LEVEL SECURITY;
+ALTER TABLE agent FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON agent USING (org_id = nullif(current_setting('app.org_id', true), ''));
+ALTER TABLE agent_version ENABLE ROW LEVEL SECURITY;
+ALTER TABLE agent_version FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON agent_version USING (org_id = nullif(current_setting('app.org_id', true), ''));
+ALTER TABLE alias ENABLE ROW LEVEL SECURITY;
+ALTER TABLE alias FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON alias USING (org_id = nullif(current_setting('app.org_id', true), ''));
+ALTER TABLE context ENABLE ROW LEVEL SECURITY;
+ALTER TABLE context FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON context USING (org_id = nullif(current_setting('app.org_id', true), ''));
+ALTER TABLE run ENABLE ROW LEVEL SECURITY;
+ALTER TABLE run FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON run USING (org_id = nullif(current_setting('app.org_id', true), ''));
+ALTER TABLE task ENABLE ROW LEVEL SECURITY;
+ALTER TABLE task FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON task USING (org_id = nullif(current_setting('app.org_id', true), ''));
+ALTER TABLE message ENABLE ROW LEVEL SECURITY;
+ALTER TABLE message FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON message USING (org_id = nullif(current_setting('app.org_id', true), ''));
+ALTER TABLE task_command ENABLE ROW LEVEL SECURITY;
+ALTER TABLE task_command FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON task_command USING (org_id = nullif(current_setting('app.org_id', true), ''));
+ALTER TABLE step ENABLE ROW LEVEL SECURITY;
+ALTER TABLE step FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON step USING (org_id = nullif(current_setting('app.org_id', true), ''));
+ALTER TABLE artifact ENABLE ROW LEVEL SECURITY;
+ALTER TABLE artifact FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON artifact USING (org_id = nullif(current_setting('app.org_id', true), ''));
+ALTER TABLE run_event ENABLE ROW LEVEL SECURITY;
+ALTER TABLE run_event FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON run_event USING (org_id = nullif(current_setting('app.org_id', true), ''));
+ALTER TABLE usage ENABLE ROW LEVEL SECURITY;
+ALTER TABLE usage FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON usage USING (org_id = nullif(current_setting('app.org_id', true), ''));
+ALTER TABLE audit_log ENABLE ROW LEVEL SECURITY;
+ALTER TABLE audit_log FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON audit_log USING (org_id = nullif(current_setting('app.org_id', true), ''));
+ALTER TABLE audit_seal ENABLE ROW LEVEL SECURITY;
+ALTER TABLE audit_seal FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON audit_seal USING (org_id = nullif(current_setting('app.org_id', true), ''));
 
 ALTER TABLE organization ENABLE ROW LEVEL SECURITY;
 ALTER TABLE organization FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON organization USING (id = nullif(current_setting('app.org_id', true), ''));
 
--- A person may belong to several organizations; one sees the people of one's own.
+-- A person may belong to several organizations, one sees the people of one's own.
 ALTER TABLE "user" ENABLE ROW LEVEL SECURITY;
 ALTER TABLE "user" FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON "user" FOR SELECT

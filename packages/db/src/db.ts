@@ -1,0 +1,178 @@
+import { AppError, type Secret } from "@shaman/kernel";
+import pg from "pg";
+
+/** One statement. A `name` makes it a prepared statement of the connection; a name must always mean the same text. */
+export type Statement = { readonly name?: string; readonly text: string; readonly values?: readonly unknown[] };
+
+export type Rows<R> = { readonly rows: R[]; readonly rowCount: number };
+
+export type Tx = {
+  /** Runs one statement inside the transaction. Statements sent without waiting for each other share a round trip. */
+  readonly query: <R = Record<string, unknown>>(statement: Statement) => Promise<Rows<R>>;
+};
+
+export type Db = {
+  /**
+   * Runs `work` in one transaction that sees and writes only this organization's rows (row-level security).
+   * Commits when it returns, rolls back when it throws. Never wait for a model, a tool or another server inside.
+   */
+  readonly withOrg: <T>(orgId: string, work: (tx: Tx) => Promise<T>) => Promise<T>;
+  /** The same for statements known beforehand: all of them, with begin and commit, in a single round trip. */
+  readonly batch: (orgId: string, statements: readonly Statement[]) => Promise<readonly Rows<Row>[]>;
+  /** A transaction of the system role, across organizations. Only for the named places of docs/decisions. */
+  readonly unscoped: <T>(work: (tx: Tx) => Promise<T>) => Promise<T>;
+  /** One statement outside any organization, as the process's own role: tables without tenant data, NOTIFY. */
+  readonly plain: <R = Record<string, unknown>>(statement: Statement) => Promise<Rows<R>>;
+  /** Rejects when PostgreSQL does not answer, or when the role could bypass row-level security. */
+  readonly check: () => Promise<void>;
+  readonly close: () => Promise<void>;
+};
+
+/** A row as PostgreSQL gave it; parse what you take from it. */
+// oxlint-disable-next-line typescript/no-explicit-any -- the columns of a row are known only to the statement's author
+export type Row = Record<string, any>;
+
+const INT8_OID = 20;
+const CONNECT_TIMEOUT_MS = 5_000;
+const STATEMENT_TIMEOUT_MS = 15_000;
+const IDLE_IN_TRANSACTION_TIMEOUT_MS = 20_000;
+
+const BEGIN = { name: "begin", text: "BEGIN" };
+const COMMIT = { name: "commit", text: "COMMIT" };
+const SET_ORG = "SELECT set_config('app.org_id', $1, true)";
+
+/** bigint columns hold counts and positions here, all far below 2^53. */
+const types = {
+  getTypeParser: (oid: number, format?: "text" | "binary") =>
+    oid === INT8_OID ? Number : pg.types.getTypeParser(oid, format),
+};
+
+/** Pool settings shared by every connection we open. `options` are PostgreSQL start parameters such as `-c search_path=…`. */
+export const poolConfig = (input: { url: Secret; poolSize: number; name: string; options?: string }): pg.PoolConfig => ({
+  connectionString: input.url.reveal(),
+  max: input.poolSize,
+  application_name: input.name,
+  connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+  statement_timeout: STATEMENT_TIMEOUT_MS,
+  idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
+  keepAlive: true,
+  ...(input.options !== undefined && { options: input.options }),
+});
+
+/** Opens the process's pool. Connections are made when first needed. */
+export const createDb = (input: {
+  readonly url: Secret;
+  readonly poolSize: number;
+  readonly name: string;
+  /** Told about connections that broke while idle; the pool replaces them by itself. */
+  readonly onError: (error: Error) => void;
+}): Db => {
+  const pool = new pg.Pool({ ...poolConfig(input), types, pipeline: true });
+  pool.on("error", input.onError);
+
+  const run = async <R>(client: pg.PoolClient, statement: Statement): Promise<Rows<R>> => {
+    const result = await client.query({
+      text: statement.text,
+      ...(statement.name !== undefined && { name: statement.name }),
+      ...(statement.values !== undefined && { values: [...statement.values] }),
+    });
+    return { rows: result.rows, rowCount: result.rowCount ?? 0 };
+  };
+
+  const transaction = async <T>(opening: readonly Statement[], work: (tx: Tx) => Promise<T>): Promise<T> => {
+    const client = await connect(pool);
+    let broken: Error | undefined;
+    try {
+      const opened = Promise.all(opening.map((statement) => run(client, statement)));
+      opened.catch(() => undefined);
+      const value = await work({ query: (statement) => run(client, statement) });
+      await opened;
+      await run(client, COMMIT);
+      return value;
+    } catch (error) {
+      broken = await rollback(client);
+      throw error;
+    } finally {
+      client.release(broken);
+    }
+  };
+
+  return {
+    withOrg: (orgId, work) => transaction([BEGIN, { name: "set_org", text: SET_ORG, values: [orgId] }], work),
+    batch: async (orgId, statements) => {
+      const client = await connect(pool);
+      let broken: Error | undefined;
+      try {
+        const all = [BEGIN, { name: "set_org", text: SET_ORG, values: [orgId] }, ...statements, COMMIT];
+        const results = await Promise.allSettled(all.map((statement) => run<Row>(client, statement)));
+        const rows: Rows<Row>[] = [];
+        for (const result of results) {
+          if (result.status === "rejected") throw result.reason;
+          rows.push(result.value);
+        }
+        return rows.slice(2, -1);
+      } catch (error) {
+        broken = await rollback(client);
+        throw error;
+      } finally {
+        client.release(broken);
+      }
+    },
+    unscoped: (work) => transaction([BEGIN, { name: "set_system", text: "SET LOCAL ROLE shaman_system" }], work),
+    plain: async (statement) => {
+      const client = await connect(pool);
+      try {
+        return await run(client, statement);
+      } finally {
+        client.release();
+      }
+    },
+    check: async () => {
+      const client = await connect(pool);
+      try {
+        const { rows } = await run<{ risky: boolean; name: string }>(client, {
+          text: "SELECT rolname AS name, rolsuper OR rolbypassrls AS risky FROM pg_roles WHERE rolname = current_user",
+        });
+        const role = rows[0];
+        if (role?.risky !== false) {
+          throw new AppError({
+            code: "database_role_too_powerful",
+            kind: "operational",
+            message: `DATABASE_URL connects as ${role?.name ?? "an unknown role"}, which can bypass row-level security. Use the process's own role (shaman_public, shaman_worker, shaman_internal or shaman_web).`,
+          });
+        }
+      } finally {
+        client.release();
+      }
+    },
+    close: () => pool.end(),
+  };
+};
+
+const connect = async (pool: pg.Pool): Promise<pg.PoolClient> => {
+  try {
+    return await pool.connect();
+  } catch (cause) {
+    throw new AppError({
+      code: "database_unavailable",
+      kind: "operational",
+      message: "PostgreSQL cannot be reached",
+      retryAfterMs: 1_000,
+      cause,
+    });
+  }
+};
+
+/** Leaves the connection usable, or says that it must be thrown away. */
+const rollback = async (client: pg.PoolClient): Promise<Error | undefined> => {
+  try {
+    await client.query("ROLLBACK");
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error));
+  }
+};
+
+/** Whether PostgreSQL refused a row because a unique constraint or index of this name already holds its key. */
+export const isUniqueViolation = (error: unknown, constraint: string): boolean =>
+  error instanceof pg.DatabaseError && error.code === "23505" && error.constraint === constraint;

@@ -1,0 +1,199 @@
+import { createListener, poolConfig } from "@shaman/db";
+import { type Secret } from "@shaman/kernel";
+import {
+  type BackendFactory,
+  createPostgresBackend,
+  createRedisBackend,
+  type IQueueBackend,
+  type Job,
+  Queue,
+  Worker,
+} from "bullmq";
+import type { Redis } from "ioredis";
+import { openRedis } from "./redis.ts";
+
+/** A wake-up. It holds ids only: what is to be done is in PostgreSQL, and doing it twice must be harmless. */
+export type WakeUp = {
+  readonly orgId: string;
+  /** Adding an id that is still queued changes nothing. */
+  readonly jobId: string;
+  readonly name: string;
+  readonly data: Readonly<Record<string, string | number>>;
+  /** 1 (first) to 5. */
+  readonly priority: number;
+  readonly delayMs?: number;
+};
+
+export type TakenWakeUp = {
+  readonly orgId: string;
+  readonly name: string;
+  readonly data: unknown;
+  /** Removes it from the queue and, if there is another of this organization, takes that one. */
+  readonly finish: (options: { readonly takeNext: boolean }) => Promise<TakenWakeUp | undefined>;
+};
+
+export type JobQueue = {
+  readonly add: (job: WakeUp) => Promise<void>;
+  /** Adds again what may have been lost or left half taken by a dead process. Leaves a live one alone. */
+  readonly addAgain: (job: WakeUp) => Promise<void>;
+  /** Takes the organization's next wake-up, or nothing; does not wait. */
+  readonly take: (orgId: string) => Promise<TakenWakeUp | undefined>;
+  /** Tells which organization got a wake-up, from any process. Not reliable: take from time to time by yourself. */
+  readonly onAdded: (handler: (orgId: string) => void) => Promise<void>;
+  readonly close: () => Promise<void>;
+};
+
+export type JobQueueOptions = {
+  readonly name: string;
+  readonly onError: (error: Error) => void;
+  /** Whether this process takes jobs: it then keeps a BullMQ worker an organization. */
+  readonly takes: boolean;
+};
+
+const TOKEN_LOCK_MS = 30_000;
+const ADDED_CHANNEL = "shaman_jobs";
+/** The channel on which BullMQ's PostgreSQL backend tells the name of a queue that got a job. */
+const BULLMQ_CHANNEL = "bullmq_jobs";
+
+const queueName = (orgId: string): string => `shaman-${orgId}-jobs`;
+const orgOfQueue = (name: string): string | undefined => /^shaman-(.+)-jobs$/.exec(name)?.[1];
+
+type BullQueue = Queue<unknown, null, string, unknown, null, string, IQueueBackend>;
+type BullWorker = Worker<unknown, null, string, IQueueBackend>;
+
+type Backing = {
+  readonly factory: BackendFactory<IQueueBackend>;
+  readonly afterAdd: (orgId: string) => void;
+  readonly onAdded: JobQueue["onAdded"];
+  readonly close: () => Promise<void>;
+};
+
+const createJobQueue = (options: JobQueueOptions, backing: Backing): JobQueue => {
+  const queues = new Map<string, BullQueue>();
+  const workers = new Map<string, BullWorker>();
+  const token = `${options.name}-${process.pid}`;
+  // The factory decides the connection; BullMQ's constructor only insists on the option being there.
+  const common = { connection: {}, skipWaitingForReady: true };
+
+  const queueOf = (orgId: string): BullQueue => {
+    const known = queues.get(orgId);
+    if (known !== undefined) return known;
+    const queue: BullQueue = new Queue(queueName(orgId), common, backing.factory);
+    queue.on("error", options.onError);
+    queues.set(orgId, queue);
+    return queue;
+  };
+
+  const workerOf = (orgId: string): BullWorker => {
+    const known = workers.get(orgId);
+    if (known !== undefined) return known;
+    const workerOptions = { ...common, autorun: false, skipStalledCheck: true, lockDuration: TOKEN_LOCK_MS };
+    const worker: BullWorker = new Worker(queueName(orgId), async () => null, workerOptions, backing.factory);
+    worker.on("error", options.onError);
+    workers.set(orgId, worker);
+    return worker;
+  };
+
+  const add = async (job: WakeUp): Promise<void> => {
+    const added = queueOf(job.orgId).add(job.name, job.data, {
+      jobId: job.jobId,
+      priority: job.priority,
+      attempts: 1,
+      removeOnComplete: true,
+      removeOnFail: true,
+      ...(job.delayMs !== undefined && job.delayMs > 0 && { delay: job.delayMs }),
+    });
+    backing.afterAdd(job.orgId);
+    await added;
+  };
+
+  const taken = (orgId: string, job: Job | undefined): TakenWakeUp | undefined => {
+    if (job === undefined) return undefined;
+    const finish = async ({ takeNext }: { takeNext: boolean }): Promise<TakenWakeUp | undefined> => {
+      const next = await workerOf(orgId).processJob(job, token, () => takeNext);
+      return taken(orgId, next ?? undefined);
+    };
+    return { orgId, name: job.name, data: job.data, finish };
+  };
+
+  return {
+    add,
+    addAgain: async (job) => {
+      // A job that a dead process had taken would swallow the add; a live one is locked and stays.
+      await queueOf(job.orgId)
+        .remove(job.jobId)
+        .catch(() => 0);
+      await add(job);
+    },
+    take: async (orgId) => taken(orgId, await workerOf(orgId).getNextJob(token, { block: false })),
+    onAdded: backing.onAdded,
+    close: async () => {
+      await Promise.allSettled([...workers.values()].map((worker) => worker.close(true)));
+      await Promise.allSettled([...queues.values()].map((queue) => queue.close()));
+      await backing.close();
+    },
+  };
+};
+
+/**
+ * BullMQ on PostgreSQL. The queue only wakes; runs are recorded elsewhere and swept, so its own commits need not wait
+ * for the disk.
+ */
+export const createPostgresJobQueue = (
+  options: JobQueueOptions & { readonly url: Secret; readonly poolSize: number },
+): JobQueue => {
+  const pool = poolConfig({
+    ...options,
+    name: `${options.name}-queue`,
+    options: "-c synchronous_commit=off",
+  });
+  const connection = { max: options.poolSize, application_name: pool.application_name, options: pool.options, connectionString: options.url.reveal(), schema: "bullmq" };
+  const root = createPostgresBackend("root", { connection }, { withBlockingConnection: false });
+  root.on("error", options.onError);
+  const listener = createListener({
+    url: options.url,
+    name: `${options.name}-queue`,
+    onError: options.onError,
+    onReconnect: () => undefined,
+  });
+  return createJobQueue(options, {
+    factory: (name) => root.forQueue(name),
+    afterAdd: () => undefined,
+    onAdded: (handler) =>
+      listener.listen(BULLMQ_CHANNEL, (name) => {
+        const orgId = orgOfQueue(name);
+        if (orgId !== undefined) handler(orgId);
+      }),
+    close: async () => {
+      await listener.close();
+      await root.close();
+    },
+  });
+};
+
+/** BullMQ on Redis, all queues over one connection. */
+export const createRedisJobQueue = (options: JobQueueOptions & { readonly url: Secret }): JobQueue => {
+  const open = (suffix: string, patient: boolean): Redis =>
+    openRedis({ url: options.url, name: `${options.name}-${suffix}`, patient, onError: options.onError });
+  const redis = open("queue", options.takes);
+  let subscriber: Redis | undefined;
+  const root = createRedisBackend("root", { connection: redis }, { withBlockingConnection: false });
+  root.on("error", options.onError);
+  return createJobQueue(options, {
+    factory: (name) => root.forQueue(name),
+    // On the same connection and after the add, so whoever hears it finds the job.
+    afterAdd: (orgId) => {
+      redis.publish(ADDED_CHANNEL, orgId).catch(() => undefined);
+    },
+    onAdded: async (handler) => {
+      subscriber = open("jobs", true);
+      subscriber.on("message", (_channel: string, orgId: string) => handler(orgId));
+      await subscriber.subscribe(ADDED_CHANNEL);
+    },
+    close: async () => {
+      subscriber?.disconnect();
+      await root.close();
+      redis.disconnect();
+    },
+  });
+};
