@@ -34,7 +34,7 @@ const run = (program, { args, cwd, env }) =>
 /** @param {string} root */
 const wantedVersion = (root) => {
   const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
-  return String(manifest.packageManager).replace(/^pnpm@/, "");
+  return String(manifest.devEngines.packageManager.version);
 };
 
 /** @param {string} file */
