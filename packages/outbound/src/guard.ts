@@ -1,6 +1,6 @@
 import { lookup as dnsLookup } from "node:dns/promises";
 
-import { err, ok, toAppError, type AppError, type Result } from "@shaman/kernel";
+import { err, ok, type AppError, type Result } from "@shaman/kernel";
 
 import { addressKind, addressLiteral } from "./address.ts";
 import { outboundFailed, outboundRefused } from "./outbound-error.ts";
@@ -136,6 +136,23 @@ type LookupCallback = (
 
 const familyOf = (address: string): number => (address.includes(":") ? 6 : 4);
 
+/** Never rejects: what goes wrong is told to the callback. */
+const answerLookup = async (
+  guard: Guard,
+  query: { readonly host: string; readonly all: boolean },
+  callback: LookupCallback,
+): Promise<void> => {
+  const found = await guard.resolveAllowed(query.host);
+  if (!found.ok) {
+    callback(found.error, "");
+    return;
+  }
+  const entries = found.value.map((address) => ({ address, family: familyOf(address) }));
+  const [first] = entries;
+  if (query.all || first === undefined) callback(null, entries);
+  else callback(null, first.address, first.family);
+};
+
 /**
  * The look-up that sockets use: it gives only checked addresses, so that the address connected to is the one that was
  * checked. Node does not call it for IP literals; `checkSyntax` has seen those.
@@ -143,14 +160,5 @@ const familyOf = (address: string): number => (address.includes(":") ? 6 : 4);
 export const guardedLookup =
   (guard: Guard) =>
   (host: string, options: { readonly all?: boolean | undefined }, callback: LookupCallback): void => {
-    guard.resolveAllowed(host).then(
-      (found) => {
-        if (!found.ok) return callback(found.error, "");
-        const entries = found.value.map((address) => ({ address, family: familyOf(address) }));
-        const [first] = entries;
-        if (options.all === true || first === undefined) return callback(null, entries);
-        return callback(null, first.address, first.family);
-      },
-      (thrown: unknown) => callback(toAppError(thrown), ""),
-    );
+    void answerLookup(guard, { host, all: options.all === true }, callback);
   };

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 
-import { AppError, userError, type Json } from "@shaman/kernel";
+import { userError, type AppError, type Json } from "@shaman/kernel";
 
 import { modelAborted, modelErrorOfStatus, modelUnavailable } from "../model-error.ts";
 import type { Model, ModelEvent, ModelRequest, ToolCall } from "../model-port.ts";

@@ -1,0 +1,127 @@
+import { createAnthropic } from "@ai-sdk/anthropic";
+import { createOpenAI } from "@ai-sdk/openai";
+import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
+import type { LanguageModelV4, LanguageModelV4CallOptions, LanguageModelV4StreamPart } from "@ai-sdk/provider";
+import { systemClock, type Clock, type Secret } from "@shaman/kernel";
+
+import { modelAborted, modelUnavailable } from "../model-error.ts";
+import type { Model, ModelEvent, ModelRequest } from "../model-port.ts";
+import { createPhaseTimer, DEFAULT_MODEL_TIMEOUTS, type ModelTimeouts, type Phase } from "./phase-timer.ts";
+import { createProviderAnswer } from "./provider-answer.ts";
+import { providerError, redactor } from "./provider-error.ts";
+import { promptOf, toolsOf } from "./provider-prompt.ts";
+
+export const PROVIDER_KINDS = ["openai", "anthropic", "openai-compatible"] as const;
+export type ProviderKind = (typeof PROVIDER_KINDS)[number];
+
+export type ProviderSettings = {
+  readonly kind: ProviderKind;
+  /** The first segment of the models' names. */
+  readonly name: string;
+  readonly baseUrl: string;
+  /** Servers in a private network often want none. */
+  readonly apiKey?: Secret;
+};
+
+export type ProviderDeps = {
+  /** The guarded way out, with limits that suit a long stream. */
+  readonly fetch: typeof globalThis.fetch;
+  readonly timeouts?: Partial<ModelTimeouts>;
+  readonly clock?: Clock;
+};
+
+const PHASE_TEXT: Record<Phase, string> = {
+  headers: "did not begin to answer",
+  firstToken: "accepted the request and then said nothing",
+  idle: "stopped in the middle of its answer",
+};
+
+/** A key is always given, if only an empty one: the SDK would otherwise look into the process's environment. */
+const languageModel = (
+  settings: ProviderSettings,
+  modelName: string,
+  fetch: typeof globalThis.fetch,
+): LanguageModelV4 => {
+  const { name, baseUrl: baseURL } = settings;
+  const apiKey = settings.apiKey?.reveal() ?? "";
+  switch (settings.kind) {
+    case "openai":
+      return createOpenAI({ baseURL, apiKey, fetch }).chat(modelName);
+    case "anthropic":
+      return createAnthropic({ baseURL, apiKey, fetch })(modelName);
+    case "openai-compatible":
+      return createOpenAICompatible({ name, baseURL, fetch, includeUsage: true, ...(apiKey !== "" && { apiKey }) })(
+        modelName,
+      );
+  }
+};
+
+const callOptions = (request: ModelRequest, abortSignal: AbortSignal): LanguageModelV4CallOptions => ({
+  prompt: promptOf(request.messages),
+  ...(request.tools.length > 0 && { tools: toolsOf(request.tools) }),
+  ...(request.temperature !== undefined && { temperature: request.temperature }),
+  ...(request.maxOutputTokens !== undefined && { maxOutputTokens: request.maxOutputTokens }),
+  abortSignal,
+});
+
+/** Parts that show that the model is answering, though they may not reach the caller. */
+const isContent = (part: LanguageModelV4StreamPart): boolean =>
+  part.type === "text-delta" || part.type === "reasoning-delta" || part.type === "tool-input-start";
+
+async function* answer(
+  deps: ProviderDeps,
+  settings: ProviderSettings,
+  request: ModelRequest,
+): AsyncGenerator<ModelEvent> {
+  const { signal, model } = request;
+  const stop = new AbortController();
+  const follow = (): void => stop.abort(signal.reason);
+  const timer = createPhaseTimer({ ...DEFAULT_MODEL_TIMEOUTS, ...deps.timeouts }, (phase, timeoutMs) =>
+    stop.abort(modelUnavailable(`${model}: its provider ${PHASE_TEXT[phase]} within ${timeoutMs} ms.`)),
+  );
+  const fetch: typeof globalThis.fetch = async (input, init) => {
+    const response = await deps.fetch(input, init);
+    timer.enter("firstToken");
+    return response;
+  };
+  let reader: ReadableStreamDefaultReader<LanguageModelV4StreamPart> | undefined;
+  try {
+    signal.throwIfAborted();
+    signal.addEventListener("abort", follow, { once: true });
+    timer.start();
+    const started = await languageModel(settings, model.slice(model.indexOf("/") + 1), fetch).doStream(
+      callOptions(request, stop.signal),
+    );
+    reader = started.stream.getReader();
+    const collected = createProviderAnswer(model);
+    for (;;) {
+      timer.start();
+      const { done, value } = await reader.read();
+      timer.stop();
+      if (done) throw modelUnavailable(`${model}: the stream ended before the answer was complete.`);
+      if (isContent(value)) timer.enter("idle");
+      const event = collected.take(value);
+      if (event !== undefined) yield event;
+      if (event?.type === "done") return;
+    }
+  } catch (thrown) {
+    if (signal.aborted) throw modelAborted(signal.reason);
+    const redact = redactor(settings.apiKey === undefined ? [] : [settings.apiKey.reveal()]);
+    const now = (deps.clock ?? systemClock).now;
+    throw providerError({ model, redact, now }, stop.signal.aborted ? stop.signal.reason : thrown);
+  } finally {
+    timer.stop();
+    signal.removeEventListener("abort", follow);
+    // A consumer that left early must not leave the provider writing.
+    stop.abort(modelAborted());
+    reader?.cancel().catch(() => undefined);
+  }
+}
+
+/**
+ * A model behind a provider's HTTP API: one step per call, no retries of its own. Errors carry what the provider said,
+ * never the key.
+ */
+export const createProviderModel = (deps: ProviderDeps, settings: ProviderSettings): Model => ({
+  stream: (request) => answer(deps, settings, request),
+});
