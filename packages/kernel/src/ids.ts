@@ -19,6 +19,7 @@ export const ID_KINDS = [
   "msg",
   "cmd",
   "secret",
+  "grant",
   "audit",
   "req",
 ] as const;

@@ -1,0 +1,199 @@
+import { randomBytes } from "node:crypto";
+import { unwrap, type Clock } from "@shaman/kernel";
+import { SignJWT, UnsecuredJWT } from "jose";
+import { describe, expect, test } from "vitest";
+import { parseInternalJwtKeys, type InternalJwtKeys } from "./internal-jwt-keys.ts";
+import type { UseJti } from "./jti-store.ts";
+import type { TokenContext } from "./token-context.ts";
+import { bodyHash, createTokenMinter } from "./token-minter.ts";
+import { createTokenVerifier } from "./token-verifier.ts";
+
+const NOW_MS = 1_790_000_000_000;
+const secretOf = new Map<string, Buffer>();
+
+const keysOf = (...kids: string[]): InternalJwtKeys => {
+  const entries = kids.map((kid) => {
+    const bytes = secretOf.get(kid) ?? randomBytes(32);
+    secretOf.set(kid, bytes);
+    return `${kid}:${bytes.toString("base64url")}`;
+  });
+  const keys = parseInternalJwtKeys(entries.join(","));
+  if (!keys.ok) throw new Error(keys.error);
+  return keys.value;
+};
+
+const clockAt = (ms: number): Clock => ({ now: () => ms });
+
+const onceStore = (): UseJti => {
+  const used = new Set<string>();
+  return async ({ jti }) => (used.has(jti) ? "used" : (used.add(jti), "fresh"));
+};
+
+const context: TokenContext = {
+  tenantId: "org_1",
+  runId: "run_1",
+  taskId: "task_1",
+  depth: 0,
+  initiator: { type: "api_key", id: "key_1" },
+  leaseEpoch: 3,
+  agent: "desk:ProcessOrder",
+  commit: "0".repeat(40),
+  deadline: NOW_MS + 600_000,
+  budget: { steps: 30, toolCalls: 100, tokens: 200_000, costUsd: 1, depth: 5 },
+  ancestors: [],
+};
+
+const request = { method: "POST", path: "/a2a/v1/agents/ProcessOrder", body: '{"a":1}' };
+
+const mint = async (kid = "a", atMs = NOW_MS) => {
+  const minter = await createTokenMinter({ keys: keysOf(kid), clock: clockAt(atMs) });
+  return minter.mint({ issuer: "shaman-public-server", request, context });
+};
+
+const verifierAt = (ms: number, useJti = onceStore(), kids = ["a"]) =>
+  createTokenVerifier({ keys: keysOf(...kids), clock: clockAt(ms), useJti });
+
+const claims = (): Record<string, unknown> => ({
+  iss: "shaman-public-server",
+  aud: "shaman-internal-server",
+  iat: NOW_MS / 1000,
+  exp: NOW_MS / 1000 + 300,
+  jti: randomBytes(18).toString("base64url"),
+  htm: request.method,
+  htu: request.path,
+  bh: bodyHash(request.body),
+  context,
+});
+
+const signed = (payload: Record<string, unknown>, header: { alg?: string; kid?: string } = {}): Promise<string> => {
+  keysOf("a");
+  return new SignJWT(payload)
+    .setProtectedHeader({ alg: "HS256", kid: "a", ...header })
+    .sign(secretOf.get("a") ?? randomBytes(32));
+};
+
+const codeOf = async (token: string | Promise<string>, req = request, atMs = NOW_MS): Promise<string> => {
+  const result = await (await verifierAt(atMs)).verify(await token, req);
+  return result.ok ? "ok" : result.error.code;
+};
+
+describe("an internal token", () => {
+  test("is accepted once for the request it was minted for, and carries its context", async () => {
+    const verifier = await verifierAt(NOW_MS);
+    const token = await mint();
+    expect(unwrap(await verifier.verify(token, request)).context).toEqual(context);
+    const again = await verifier.verify(token, request);
+    expect(again.ok ? "ok" : again.error.code).toBe("internal_token_invalid");
+  });
+
+  test.each([
+    ["another method", { ...request, method: "GET" }],
+    ["another path", { ...request, path: "/a2a/v1/agents/Other" }],
+    ["the path with a query", { ...request, path: `${request.path}?x=1` }],
+    ["another body", { ...request, body: '{"a":2}' }],
+    ["an empty body", { ...request, body: "" }],
+  ])("is refused for %s", async (_, other) => {
+    expect(await codeOf(mint(), other)).toBe("internal_token_invalid");
+  });
+
+  test("binds the same body given as bytes or as text", async () => {
+    expect(await codeOf(mint(), { ...request, body: Buffer.from(request.body).toString() })).toBe("ok");
+    const verifier = await verifierAt(NOW_MS);
+    expect((await verifier.verify(await mint(), { ...request, body: Buffer.from(request.body) })).ok).toBe(true);
+  });
+
+  test("is accepted until 5 seconds after its expiry, not longer", async () => {
+    expect(await codeOf(mint(), request, NOW_MS + 304_000)).toBe("ok");
+    expect(await codeOf(mint(), request, NOW_MS + 306_000)).toBe("internal_token_invalid");
+  });
+
+  test("is accepted from a clock 5 seconds ahead, not further", async () => {
+    expect(await codeOf(mint("a", NOW_MS + 5_000))).toBe("ok");
+    expect(await codeOf(mint("a", NOW_MS + 7_000))).toBe("internal_token_invalid");
+  });
+
+  test("is refused when it would live longer than 300 seconds", async () => {
+    expect(await codeOf(signed({ ...claims(), exp: NOW_MS / 1000 + 301 }))).toBe("internal_token_invalid");
+  });
+
+  test.each(["iss", "aud", "iat", "exp", "jti", "htm", "htu", "bh", "context"])(
+    "is refused without %s",
+    async (claim) => {
+      expect(await codeOf(signed(claims()))).toBe("ok");
+      const { [claim]: _, ...rest } = claims();
+      expect(await codeOf(signed(rest))).toBe("internal_token_invalid");
+    },
+  );
+
+  test.each([
+    ["a strange issuer", { iss: "somebody" }],
+    ["another audience", { aud: "shaman-public-server" }],
+    ["a context of another shape", { context: { ...context, leaseEpoch: "3" } }],
+    ["a body hash that is none", { bh: "x" }],
+  ])("is refused with %s", async (_, change) => {
+    expect(await codeOf(signed({ ...claims(), ...change }))).toBe("internal_token_invalid");
+  });
+
+  test.each([
+    "leaseEpoch",
+    "agent",
+    "commit",
+    "deadline",
+    "budget",
+    "ancestors",
+    "initiator",
+    "runId",
+    "taskId",
+    "tenantId",
+  ])("is refused without %s in its context", async (field) => {
+    const partial = Object.fromEntries(Object.entries(context).filter(([name]) => name !== field));
+    expect(await codeOf(signed({ ...claims(), context: partial }))).toBe("internal_token_invalid");
+  });
+
+  test("is refused unsigned, with another algorithm, with another key, an unknown kid or none", async () => {
+    const unsigned = new UnsecuredJWT(claims()).encode();
+    expect(await codeOf(unsigned)).toBe("internal_token_invalid");
+    expect(await codeOf(signed(claims(), { alg: "HS512" }))).toBe("internal_token_invalid");
+    const forged = new SignJWT(claims()).setProtectedHeader({ alg: "HS256", kid: "a" }).sign(randomBytes(32));
+    expect(await codeOf(forged)).toBe("internal_token_invalid");
+    expect(await codeOf(signed(claims(), { kid: "z" }))).toBe("internal_token_invalid");
+    const nameless = new SignJWT(claims())
+      .setProtectedHeader({ alg: "HS256" })
+      .sign(secretOf.get("a") ?? randomBytes(32));
+    expect(await codeOf(nameless)).toBe("internal_token_invalid");
+    for (const text of ["", "x", "a.b.c", "x".repeat(40_000)])
+      expect(await codeOf(text)).toBe("internal_token_invalid");
+  });
+
+  test("of either key is accepted during a rotation, of a retired key no more", async () => {
+    const token = await mint("old");
+    expect((await (await verifierAt(NOW_MS, onceStore(), ["new", "old"])).verify(token, request)).ok).toBe(true);
+    expect((await (await verifierAt(NOW_MS, onceStore(), ["new"])).verify(token, request)).ok).toBe(false);
+  });
+
+  test("uses up its id only when everything else is right", async () => {
+    const seen: string[] = [];
+    const verifier = await verifierAt(NOW_MS, async ({ jti }) => (seen.push(jti), "fresh"));
+    const token = await mint();
+    await verifier.verify(token, { ...request, body: "other" });
+    expect(seen).toEqual([]);
+    await verifier.verify(token, request);
+    expect(seen).toHaveLength(1);
+  });
+
+  test("cannot be accepted while the store of used ids is away: that is an operational error, not a refusal", async () => {
+    const verifier = await verifierAt(NOW_MS, () => Promise.reject(new Error("connection refused")));
+    await expect(verifier.verify(await mint(), request)).rejects.toMatchObject({
+      code: "token_store_unavailable",
+      kind: "operational",
+      retryAfterMs: 1_000,
+    });
+  });
+
+  test("is remembered as used until nobody would accept it any more", async () => {
+    const uses: number[] = [];
+    const verifier = await verifierAt(NOW_MS, async ({ expiresAtMs }) => (uses.push(expiresAtMs), "fresh"));
+    await verifier.verify(await mint(), request);
+    expect(uses).toEqual([NOW_MS + 305_000]);
+  });
+});

@@ -1,0 +1,52 @@
+import { hash, randomBytes } from "node:crypto";
+import type { Clock } from "@shaman/kernel";
+import { SignJWT } from "jose";
+import type { InternalJwtKeys } from "./internal-jwt-keys.ts";
+import { importHmacKey } from "./hmac-key.ts";
+import {
+  MAX_TOKEN_LIFETIME_SECONDS,
+  TOKEN_AUDIENCE,
+  type BoundRequest,
+  type TokenContext,
+  type TokenIssuer,
+} from "./token-context.ts";
+
+export type MintInput = {
+  readonly issuer: TokenIssuer;
+  readonly request: BoundRequest;
+  readonly context: TokenContext;
+  /** At most 300, which is also the default: expiry is looked at only when a request begins. */
+  readonly lifetimeSeconds?: number;
+};
+
+export type TokenMinter = { readonly mint: (input: MintInput) => Promise<string> };
+
+/** What `bh` holds: base64url of the SHA-256 of the raw body. */
+export const bodyHash = (body: string | Uint8Array): string => hash("sha256", body, "base64url");
+
+/** Makes internal tokens with the first key, which is imported once. Each token is good for one request. */
+export const createTokenMinter = async (deps: {
+  readonly keys: InternalJwtKeys;
+  readonly clock: Clock;
+}): Promise<TokenMinter> => {
+  const [signing] = deps.keys;
+  const key = await importHmacKey(signing.key);
+  const header = { alg: "HS256", typ: "JWT", kid: signing.kid };
+  return {
+    mint: ({ issuer, request, context, lifetimeSeconds = MAX_TOKEN_LIFETIME_SECONDS }) => {
+      const iat = Math.floor(deps.clock.now() / 1000);
+      const claims = {
+        iss: issuer,
+        aud: TOKEN_AUDIENCE,
+        iat,
+        exp: iat + Math.min(lifetimeSeconds, MAX_TOKEN_LIFETIME_SECONDS),
+        jti: randomBytes(18).toString("base64url"),
+        htm: request.method,
+        htu: request.path,
+        bh: bodyHash(request.body),
+        context,
+      };
+      return new SignJWT(claims).setProtectedHeader(header).sign(key);
+    },
+  };
+};

@@ -1,0 +1,100 @@
+import { AppError, err, ok, userError, type Clock, type Result } from "@shaman/kernel";
+import { errors, jwtVerify } from "jose";
+import { importHmacKey } from "./hmac-key.ts";
+import type { InternalJwtKeys } from "./internal-jwt-keys.ts";
+import type { UseJti } from "./jti-store.ts";
+import {
+  MAX_CLOCK_SKEW_SECONDS,
+  MAX_TOKEN_LIFETIME_SECONDS,
+  TOKEN_AUDIENCE,
+  TOKEN_ISSUERS,
+  tokenClaims,
+  type BoundRequest,
+  type TokenClaims,
+} from "./token-context.ts";
+import { bodyHash } from "./token-minter.ts";
+
+export type TokenVerifier = {
+  /**
+   * Checks everything a token must be, its one-time use last. Errors: `internal_token_invalid` (whatever is wrong with
+   * it), thrown `token_store_unavailable` when nobody can say whether it was used before.
+   */
+  readonly verify: (token: string, request: BoundRequest) => Promise<Result<TokenClaims>>;
+};
+
+const MAX_TOKEN_CHARS = 32_768;
+
+const invalid = (reason: string): { readonly ok: false; readonly error: AppError } =>
+  err(userError("internal_token_invalid", `The internal token was refused: ${reason}.`));
+
+/** Verifies internal tokens of either key. The keys are imported once. */
+export const createTokenVerifier = async (deps: {
+  readonly keys: InternalJwtKeys;
+  readonly clock: Clock;
+  readonly useJti: UseJti;
+}): Promise<TokenVerifier> => {
+  const keyByKid = new Map<string, Awaited<ReturnType<typeof importHmacKey>>>();
+  for (const key of deps.keys) if (key !== undefined) keyByKid.set(key.kid, await importHmacKey(key.key));
+
+  const readClaims = async (token: string, nowMs: number): Promise<Result<TokenClaims>> => {
+    try {
+      const { payload } = await jwtVerify(
+        token,
+        (header) => {
+          const key = keyByKid.get(header.kid ?? "");
+          if (key === undefined) throw new errors.JWKSNoMatchingKey("no key of this installation has its kid");
+          return key;
+        },
+        {
+          algorithms: ["HS256"],
+          issuer: [...TOKEN_ISSUERS],
+          audience: TOKEN_AUDIENCE,
+          clockTolerance: MAX_CLOCK_SKEW_SECONDS,
+          currentDate: new Date(nowMs),
+        },
+      );
+      const claims = tokenClaims.safeParse(payload);
+      if (claims.success) return ok(claims.data);
+      return invalid(`its claim ${claims.error.issues[0]?.path.join(".") ?? "set"} is missing or malformed`);
+    } catch (error) {
+      if (error instanceof errors.JOSEError) return invalid(error.message);
+      throw error;
+    }
+  };
+
+  return {
+    verify: async (token, request) => {
+      if (token.length > MAX_TOKEN_CHARS) return invalid("it is too long");
+      const nowMs = deps.clock.now();
+      const claims = await readClaims(token, nowMs);
+      if (!claims.ok) return claims;
+      const mismatch = findMismatch(claims.value, request, nowMs);
+      if (mismatch !== undefined) return invalid(mismatch);
+      const use = await useOnce(deps.useJti, claims.value);
+      return use === "fresh" ? claims : invalid("it was used before");
+    },
+  };
+};
+
+const findMismatch = (claims: TokenClaims, request: BoundRequest, nowMs: number): string | undefined => {
+  if (claims.exp - claims.iat > MAX_TOKEN_LIFETIME_SECONDS) return "it is valid for longer than allowed";
+  if (claims.iat > nowMs / 1000 + MAX_CLOCK_SKEW_SECONDS) return "it was issued in the future";
+  if (claims.htm !== request.method) return "it is for another method";
+  if (claims.htu !== request.path) return "it is for another path";
+  if (claims.bh !== bodyHash(request.body)) return "it is for another body";
+  return undefined;
+};
+
+const useOnce = async (useJti: UseJti, claims: TokenClaims): Promise<"fresh" | "used"> => {
+  try {
+    return await useJti({ jti: claims.jti, expiresAtMs: (claims.exp + MAX_CLOCK_SKEW_SECONDS) * 1000 });
+  } catch (cause) {
+    throw new AppError({
+      code: "token_store_unavailable",
+      kind: "operational",
+      message: "The store of used tokens cannot be reached, so no token can be accepted",
+      retryAfterMs: 1_000,
+      cause,
+    });
+  }
+};
