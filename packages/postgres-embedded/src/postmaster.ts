@@ -1,32 +1,14 @@
-import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AppError } from "@shaman/kernel";
+import { commandOfProcess, isProcessAlive } from "./process-table.ts";
 
 /** A PostgreSQL server that runs on a data folder, as its `postmaster.pid` describes it. */
 export type Postmaster = { readonly pid: number; readonly port: number };
 
 const PORT_LINE = 3;
 const POLL_MS = 25;
-
-const isAlive = (pid: number): boolean => {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (thrown) {
-    return thrown instanceof Error && "code" in thrown && thrown.code === "EPERM";
-  }
-};
-
-const commandOf = (pid: number): string => {
-  try {
-    if (existsSync("/proc/self/cmdline")) return readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ");
-    return execFileSync("ps", ["-o", "command=", "-p", String(pid)], { encoding: "utf8" });
-  } catch {
-    return "";
-  }
-};
 
 /**
  * The server that runs on this data folder, if any. A `postmaster.pid` whose number now belongs to another program (after
@@ -37,7 +19,7 @@ export const findPostmaster = (data: string): Postmaster | undefined => {
   if (!existsSync(file)) return undefined;
   const lines = readFileSync(file, "utf8").split("\n");
   const pid = Number(lines[0]);
-  if (Number.isInteger(pid) && pid > 1 && isAlive(pid) && commandOf(pid).includes(`-D ${data} `)) {
+  if (Number.isInteger(pid) && pid > 1 && isProcessAlive(pid) && commandOfProcess(pid).includes(`-D ${data} `)) {
     return { pid, port: Number(lines[PORT_LINE]) };
   }
   rmSync(file, { force: true });
@@ -47,7 +29,7 @@ export const findPostmaster = (data: string): Postmaster | undefined => {
 /** Waits until the process is gone; `false` when it is still there after `timeoutMs`. */
 export const waitUntilGone = async (pid: number, timeoutMs: number): Promise<boolean> => {
   const until = Date.now() + timeoutMs;
-  while (isAlive(pid)) {
+  while (isProcessAlive(pid)) {
     if (Date.now() > until) return false;
     await sleep(POLL_MS);
   }
@@ -58,7 +40,7 @@ export const waitUntilGone = async (pid: number, timeoutMs: number): Promise<boo
 export const whenGone = (pid: number): Promise<void> =>
   new Promise((resolve) => {
     const timer = setInterval(() => {
-      if (isAlive(pid)) return;
+      if (isProcessAlive(pid)) return;
       clearInterval(timer);
       resolve();
     }, 500);
@@ -74,7 +56,7 @@ export const stopPostmaster = async (pid: number): Promise<void> => {
     ["SIGINT", FAST_STOP_MS],
     ["SIGQUIT", IMMEDIATE_STOP_MS],
   ] as const) {
-    if (!isAlive(pid)) return;
+    if (!isProcessAlive(pid)) return;
     process.kill(pid, signal);
     if (await waitUntilGone(pid, timeoutMs)) return;
   }
