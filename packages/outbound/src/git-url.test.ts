@@ -19,7 +19,10 @@ beforeAll(async () => {
 
 afterAll(() => rm(folder, { recursive: true }));
 
-const check = async (url: string, options: { readonly development?: boolean; readonly addresses?: readonly string[] } = {}): Promise<unknown> => {
+const check = async (
+  url: string,
+  options: { readonly development?: boolean; readonly addresses?: readonly string[] } = {},
+): Promise<unknown> => {
   const development = options.development ?? false;
   const outbound = createOutbound({
     allowLoopback: development,
@@ -60,7 +63,18 @@ describe("the address of a Git remote", () => {
   });
 
   test("is refused in every other form Git understands", async () => {
-    for (const url of ["ssh://git@h/a", "git@host:a/b.git", "git://h/a", "ext::sh -c id", "/srv/git/a", "../a", "--upload-pack=x", "ftp://h/a", "file:///etc", "http://git.example.com/a"]) {
+    for (const url of [
+      "ssh://git@h/a",
+      "git@host:a/b.git",
+      "git://h/a",
+      "ext::sh -c id",
+      "/srv/git/a",
+      "../a",
+      "--upload-pack=x",
+      "ftp://h/a",
+      "file:///etc",
+      "http://git.example.com/a",
+    ]) {
       expect([url, await check(url)]).toEqual([url, "scheme"]);
     }
   });

@@ -25,13 +25,29 @@ const resolved = async (options: GuardOptions, url: string): Promise<unknown> =>
 describe("the guard, in production", () => {
   test("lets only https through", () => {
     expect(verdict(PRODUCTION, "https://api.example.com/v1")).toBe("ok");
-    for (const url of ["http://api.example.com", "ftp://example.com", "file:///etc/passwd", "data:text/plain,x", "gopher://x", "ws://x", "unix:/run/x"]) {
+    for (const url of [
+      "http://api.example.com",
+      "ftp://example.com",
+      "file:///etc/passwd",
+      "data:text/plain,x",
+      "gopher://x",
+      "ws://x",
+      "unix:/run/x",
+    ]) {
       expect([url, verdict(PRODUCTION, url)]).toEqual([url, "scheme"]);
     }
   });
 
   test("refuses what is no URL, or means another one to another reader", () => {
-    for (const url of ["", "example.com", "https://", "https://exa\nmple.com", " https://example.com", "https://example.com/a\tb", "https://999.1.1.1"]) {
+    for (const url of [
+      "",
+      "example.com",
+      "https://",
+      "https://exa\nmple.com",
+      " https://example.com",
+      "https://example.com/a\tb",
+      "https://999.1.1.1",
+    ]) {
       expect([url, verdict(PRODUCTION, url)]).toEqual([url, "invalid_url"]);
     }
   });
@@ -50,24 +66,66 @@ describe("the guard, in production", () => {
 
   test("refuses IP literals that are not public, in every notation", () => {
     const hosts = [
-      "127.0.0.1", "127.1", "0x7f.1", "0177.0.0.1", "2130706433", "0x7f000001", "127.0.0.1.", "1２7.0.0.1",
-      "0.0.0.0", "0", "10.1.2.3", "172.16.0.1", "192.168.1.1", "100.64.0.1", "100.100.100.200", "169.254.169.254",
-      "192.0.0.192", "198.18.0.1", "203.0.113.7", "224.0.0.1", "240.0.0.1", "255.255.255.255", "168.63.129.16",
-      "[::]", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:a9fe:a9fe]", "[::127.0.0.1]", "[::ffff:0:10.0.0.1]",
-      "[64:ff9b::169.254.169.254]", "[64:ff9b:1::1]", "[2002:7f00:1::]", "[2001::1]", "[2001:db8::1]", "[fe80::1]",
-      "[fec0::1]", "[fd00:ec2::254]", "[ff02::1]", "[100::1]", "[3fff::1]", "[5f00::1]", "[4000::1]",
+      "127.0.0.1",
+      "127.1",
+      "0x7f.1",
+      "0177.0.0.1",
+      "2130706433",
+      "0x7f000001",
+      "127.0.0.1.",
+      "1２7.0.0.1",
+      "0.0.0.0",
+      "0",
+      "10.1.2.3",
+      "172.16.0.1",
+      "192.168.1.1",
+      "100.64.0.1",
+      "100.100.100.200",
+      "169.254.169.254",
+      "192.0.0.192",
+      "198.18.0.1",
+      "203.0.113.7",
+      "224.0.0.1",
+      "240.0.0.1",
+      "255.255.255.255",
+      "168.63.129.16",
+      "[::]",
+      "[::1]",
+      "[::ffff:127.0.0.1]",
+      "[::ffff:a9fe:a9fe]",
+      "[::127.0.0.1]",
+      "[::ffff:0:10.0.0.1]",
+      "[64:ff9b::169.254.169.254]",
+      "[64:ff9b:1::1]",
+      "[2002:7f00:1::]",
+      "[2001::1]",
+      "[2001:db8::1]",
+      "[fe80::1]",
+      "[fec0::1]",
+      "[fd00:ec2::254]",
+      "[ff02::1]",
+      "[100::1]",
+      "[3fff::1]",
+      "[5f00::1]",
+      "[4000::1]",
     ];
     for (const host of hosts) expect([host, verdict(PRODUCTION, `https://${host}/`)]).toEqual([host, "address"]);
-    for (const host of ["8.8.8.8", "[2606:4700:4700::1111]"]) expect(verdict(PRODUCTION, `https://${host}/`)).toBe("ok");
+    for (const host of ["8.8.8.8", "[2606:4700:4700::1111]"])
+      expect(verdict(PRODUCTION, `https://${host}/`)).toBe("ok");
   });
 
   test("refuses a name when any one of its addresses is not public", async () => {
-    expect(await resolved(resolvesTo("93.184.215.14", "2606:4700::1"), "https://a.example")).toEqual(["93.184.215.14", "2606:4700::1"]);
+    expect(await resolved(resolvesTo("93.184.215.14", "2606:4700::1"), "https://a.example")).toEqual([
+      "93.184.215.14",
+      "2606:4700::1",
+    ]);
     expect(await resolved(resolvesTo("93.184.215.14", "10.0.0.1"), "https://a.example")).toBe("address");
     expect(await resolved(resolvesTo("::ffff:127.0.0.1"), "https://a.example")).toBe("address");
     expect(await resolved(resolvesTo("fe80::1%eth0"), "https://a.example")).toBe("address");
     expect(await resolved(resolvesTo(), "https://a.example")).toBe("outbound_failed");
-    expect(await resolved({ ...PRODUCTION, resolve: () => Promise.reject(new Error("ENOTFOUND")) }, "https://a.example")).toBe("outbound_failed");
+    expect(
+      await resolved({ ...PRODUCTION, resolve: () => Promise.reject(new Error("ENOTFOUND")) }, "https://a.example"),
+    ).toBe("outbound_failed");
   });
 
   test("does not tell what a name resolved to", async () => {

@@ -82,14 +82,20 @@ export const createGuard = (options: GuardOptions): Guard => {
 
   const checkSyntax = (input: string | URL): Result<URL> => {
     const url = parseUrl(input);
-    if (!url) return err(outboundRefused("invalid_url", "The address is not a valid URL: write it as https://host/path."));
+    if (!url)
+      return err(outboundRefused("invalid_url", "The address is not a valid URL: write it as https://host/path."));
     const host = url.hostname;
     const mayUseHttp = options.allowHttp || (options.allowLoopback && isLoopbackHost(host));
     if (url.protocol !== "https:" && !(url.protocol === "http:" && mayUseHttp)) {
       return err(outboundRefused("scheme", `${url.protocol}// is not allowed here: use https://.`));
     }
     if (url.username !== "" || url.password !== "") {
-      return err(outboundRefused("credentials_in_url", "The address holds a user name or password: store the credential as a secret instead."));
+      return err(
+        outboundRefused(
+          "credentials_in_url",
+          "The address holds a user name or password: store the credential as a secret instead.",
+        ),
+      );
     }
     const isLocal = options.allowLoopback && isLoopbackHost(host);
     if (!isLocal && !isAllowedPort(portOf(url))) {

@@ -12,7 +12,11 @@ test("loopback and http are open in development only, unless the operator says o
   expect(read({ NODE_ENV: "production" })).toEqual({ allowLoopback: false, mapLocalhost: false, allowHttp: false });
   expect(read({ NODE_ENV: "development" })).toEqual({ allowLoopback: true, mapLocalhost: true, allowHttp: true });
   expect(read({ NODE_ENV: "development", OUTBOUND_ALLOW_LOOPBACK: "false" })).toMatchObject({ allowLoopback: false });
-  expect(read({ OUTBOUND_ALLOW_LOOPBACK: "true" })).toEqual({ allowLoopback: true, mapLocalhost: true, allowHttp: false });
+  expect(read({ OUTBOUND_ALLOW_LOOPBACK: "true" })).toEqual({
+    allowLoopback: true,
+    mapLocalhost: true,
+    allowHttp: false,
+  });
 });
 
 test("anything but true and false is refused", () => {

@@ -1,13 +1,6 @@
 import { AppError } from "@shaman/kernel";
 
-export type RefusalReason =
-  | "invalid_url"
-  | "scheme"
-  | "credentials_in_url"
-  | "port"
-  | "address"
-  | "redirect"
-  | "path";
+export type RefusalReason = "invalid_url" | "scheme" | "credentials_in_url" | "port" | "address" | "redirect" | "path";
 
 /** The guard says no: `message` tells whoever wrote the address what to change, without what it resolved to. */
 export const outboundRefused = (reason: RefusalReason, message: string): AppError =>

@@ -96,7 +96,12 @@ const follow = async (
 
 const answerOf = (
   deps: FetchDeps,
-  input: { readonly hop: Hop; readonly response: UndiciResponse; readonly deadline: Deadline; readonly caller: AbortSignal },
+  input: {
+    readonly hop: Hop;
+    readonly response: UndiciResponse;
+    readonly deadline: Deadline;
+    readonly caller: AbortSignal;
+  },
 ): Response => {
   const { hop, response, deadline, caller } = input;
   const host = hop.url.host;

@@ -14,17 +14,22 @@ afterEach(async () => {
 });
 
 /** A real server on loopback; gives its port and what it was asked. */
-const serve = async (listener: RequestListener): Promise<{ readonly port: number; readonly seen: IncomingMessage[] }> => {
+const serve = async (
+  listener: RequestListener,
+): Promise<{ readonly port: number; readonly seen: IncomingMessage[] }> => {
   const seen: IncomingMessage[] = [];
   const server = createServer((incoming, outgoing) => {
     seen.push(incoming);
     listener(incoming, outgoing);
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  closers.push(() => new Promise((resolve) => {
-    server.close(resolve);
-    server.closeAllConnections();
-  }));
+  closers.push(
+    () =>
+      new Promise((resolve) => {
+        server.close(resolve);
+        server.closeAllConnections();
+      }),
+  );
   const address = server.address();
   if (address === null || typeof address === "string") throw new Error("no port");
   return { port: address.port, seen };
@@ -48,9 +53,11 @@ const failure = async (act: () => Promise<unknown>): Promise<AppError> => {
 
 const reasonOf = async (act: () => Promise<unknown>): Promise<unknown> => (await failure(act)).details?.["reason"];
 
-const redirectTo = (location: () => string, status = 302): RequestListener => (_incoming, outgoing) => {
-  outgoing.writeHead(status, { location: location() }).end("moved");
-};
+const redirectTo =
+  (location: () => string, status = 302): RequestListener =>
+  (_incoming, outgoing) => {
+    outgoing.writeHead(status, { location: location() }).end("moved");
+  };
 
 describe("a request through the guard", () => {
   test("brings back status, headers and body of a server it may reach, and keeps the Host", async () => {
@@ -58,7 +65,11 @@ describe("a request through the guard", () => {
       incoming.pipe(outgoing.writeHead(201, { "x-answer": "yes" }));
     });
     const { fetch } = open();
-    const answer = await fetch(`http://acme.localhost:${port}/a?b=c`, { method: "POST", body: "hello", headers: { authorization: "Bearer x" } });
+    const answer = await fetch(`http://acme.localhost:${port}/a?b=c`, {
+      method: "POST",
+      body: "hello",
+      headers: { authorization: "Bearer x" },
+    });
     expect([answer.status, answer.headers.get("x-answer"), await answer.text()]).toEqual([201, "yes", "hello"]);
     expect(answer.url).toBe(`http://acme.localhost:${port}/a?b=c`);
     expect(seen[0]?.headers.host).toBe(`acme.localhost:${port}`);
@@ -102,12 +113,21 @@ describe("a request through the guard", () => {
 
 describe("redirects", () => {
   test("are followed within one origin with credentials and body as the standard has it", async () => {
-    for (const [status, method, body] of [[302, "GET", ""], [303, "GET", ""], [307, "POST", "payload"], [308, "POST", "payload"]] as const) {
+    for (const [status, method, body] of [
+      [302, "GET", ""],
+      [303, "GET", ""],
+      [307, "POST", "payload"],
+      [308, "POST", "payload"],
+    ] as const) {
       const { port, seen } = await serve((incoming, outgoing) => {
         if (incoming.url === "/from") outgoing.writeHead(status, { location: "/to" }).end();
         else incoming.pipe(outgoing);
       });
-      const answer = await open().fetch(`http://127.0.0.1:${port}/from`, { method: "POST", body: "payload", headers: { authorization: "Bearer x" } });
+      const answer = await open().fetch(`http://127.0.0.1:${port}/from`, {
+        method: "POST",
+        body: "payload",
+        headers: { authorization: "Bearer x" },
+      });
       expect(await answer.text()).toBe(body);
       expect([seen[1]?.method, seen[1]?.headers.authorization]).toEqual([method, "Bearer x"]);
       expect(answer.url).toBe(`http://127.0.0.1:${port}/to`);
@@ -120,14 +140,21 @@ describe("redirects", () => {
     const headers = { authorization: "Bearer x", cookie: "a=b", "x-api-key": "k", "x-own": "o", accept: "text/plain" };
     expect(await (await open().fetch(`http://127.0.0.1:${port}/`, { headers })).text()).toBe("arrived");
     const arrived = target.seen[0]?.headers;
-    expect([arrived?.authorization, arrived?.cookie, arrived?.["x-api-key"], arrived?.["x-own"]]).toEqual([undefined, undefined, undefined, undefined]);
+    expect([arrived?.authorization, arrived?.cookie, arrived?.["x-api-key"], arrived?.["x-own"]]).toEqual([
+      undefined,
+      undefined,
+      undefined,
+      undefined,
+    ]);
     expect(arrived?.accept).toBe("text/plain");
   });
 
   test("are refused when they would carry a body to another origin", async () => {
     const target = await serve((_incoming, outgoing) => void outgoing.end());
     const { port } = await serve(redirectTo(() => `http://127.0.0.1:${target.port}/`, 307));
-    expect(await reasonOf(() => open().fetch(`http://127.0.0.1:${port}/`, { method: "POST", body: "client_secret=x" }))).toBe("redirect");
+    expect(
+      await reasonOf(() => open().fetch(`http://127.0.0.1:${port}/`, { method: "POST", body: "client_secret=x" })),
+    ).toBe("redirect");
     expect(target.seen).toEqual([]);
   });
 

@@ -55,7 +55,10 @@ export const nextHop = (
   const body = toGet ? undefined : hop.body;
   if (!sameOrigin && body !== undefined) {
     return err(
-      outboundRefused("redirect", `${hop.url.host} redirects a request with a body to another host, which is not followed: use the final address.`),
+      outboundRefused(
+        "redirect",
+        `${hop.url.host} redirects a request with a body to another host, which is not followed: use the final address.`,
+      ),
     );
   }
   const headers = sameOrigin ? new Headers(hop.headers) : harmlessOf(hop.headers);

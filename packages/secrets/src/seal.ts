@@ -11,8 +11,7 @@ const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 
 /** Neither a format nor a kid holds a colon, so that two different places never give the same text. */
-const associatedData = (kid: string, identity: string): Buffer =>
-  Buffer.from(`shaman:${FORMAT}:${kid}:${identity}`);
+const associatedData = (kid: string, identity: string): Buffer => Buffer.from(`shaman:${FORMAT}:${kid}:${identity}`);
 
 /** The identity under which a row of the `secret` table is sealed. */
 export const secretIdentity = (row: { readonly orgId: string; readonly secretId: string }): string =>
@@ -22,13 +21,11 @@ export const secretIdentity = (row: { readonly orgId: string; readonly secretId:
  * Seals a secret for one row: `identity` names that row (organization and id), and the same is needed to open it, so
  * that a sealed value copied to another row is worthless. Gives text to store.
  */
-export const seal = (
-  keys: SecretKeys,
-  input: { readonly plaintext: Secret; readonly identity: string },
-): string => {
+export const seal = (keys: SecretKeys, input: { readonly plaintext: Secret; readonly identity: string }): string => {
   const kid = keys.currentKid;
   const key = keys.byKid.get(kid);
-  if (!key) throw new AppError({ code: "secret_key_unknown", kind: "unexpected", message: "The current key is missing." });
+  if (!key)
+    throw new AppError({ code: "secret_key_unknown", kind: "unexpected", message: "The current key is missing." });
   const nonce = randomBytes(NONCE_BYTES);
   const cipher = createCipheriv(ALGORITHM, key, nonce, { authTagLength: TAG_BYTES });
   cipher.setAAD(associatedData(kid, input.identity));
@@ -83,5 +80,4 @@ export const open = (
 };
 
 /** Whether a sealed value should be sealed anew because the current key is another one. */
-export const needsResealing = (keys: SecretKeys, sealed: string): boolean =>
-  sealed.split(".")[1] !== keys.currentKid;
+export const needsResealing = (keys: SecretKeys, sealed: string): boolean => sealed.split(".")[1] !== keys.currentKid;

@@ -57,7 +57,8 @@ export const secretsConfig = defineConfig(
   {
     SHAMAN_SECRET_KEYS: {
       schema: secretKeysText,
-      about: "keys that seal stored secrets, kid:base64url of at least 32 random bytes, comma-separated; the first one seals",
+      about:
+        "keys that seal stored secrets, kid:base64url of at least 32 random bytes, comma-separated; the first one seals",
     },
   },
   (values) => values.SHAMAN_SECRET_KEYS,

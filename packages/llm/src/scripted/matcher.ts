@@ -55,9 +55,7 @@ type Match = NonNullable<ScriptTurn["match"]>;
 
 const toolResultMatcher = (wanted: NonNullable<Match["toolResult"]>): Matcher => {
   const fields =
-    typeof wanted === "string" || "regex" in wanted
-      ? { tool: undefined, isError: undefined, output: wanted }
-      : wanted;
+    typeof wanted === "string" || "regex" in wanted ? { tool: undefined, isError: undefined, output: wanted } : wanted;
   const test = fields.output === undefined ? undefined : containsTest(fields.output);
   return (asked, captures) =>
     asked.toolResults.some(

@@ -61,7 +61,13 @@ turns:
     expect(problemsOf("turns:\n  - text: a\n    text: b\n")[0]).toMatch(/^s\.yaml:3 is not valid YAML/);
     expect(problemsOf("turns:\n  - text: !!js/function 'x'\n    match: {turn: .inf}\n")).not.toEqual([]);
     const bomb = ["a: &a [x,x,x,x,x,x,x,x,x]"];
-    for (const [before, name] of [["a", "b"], ["b", "c"], ["c", "d"], ["d", "e"], ["e", "f"]]) {
+    for (const [before, name] of [
+      ["a", "b"],
+      ["b", "c"],
+      ["c", "d"],
+      ["d", "e"],
+      ["e", "f"],
+    ]) {
       bomb.push(`${name}: &${name} [${Array.from({ length: 9 }, () => `*${before}`).join(",")}]`);
     }
     expect(problemsOf(bomb.join("\n"))[0]).toMatch(/cannot be read as YAML/);
@@ -70,7 +76,9 @@ turns:
   });
 
   test("refuses patterns whose work would grow beyond measure", () => {
-    expect(problemsOf('turns:\n  - match: {prompt: {regex: "(x{20}){40}"}}\n    text: a\n')[0]).toMatch(/too large a pattern/);
+    expect(problemsOf('turns:\n  - match: {prompt: {regex: "(x{20}){40}"}}\n    text: a\n')[0]).toMatch(
+      /too large a pattern/,
+    );
     const turn = '  - match: {prompt: {regex: "x{400}"}}\n    text: a\n';
     expect(problemsOf(`turns:\n${turn.repeat(20)}`)[0]).toMatch(/too many patterns/);
   });

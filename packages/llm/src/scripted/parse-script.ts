@@ -46,7 +46,10 @@ const lineOf = (document: Document, lines: LineCounter, path: Path): number => {
 };
 
 const nameOf = (path: Path): string =>
-  path.map((part) => (typeof part === "number" ? `[${part}]` : `.${String(part)}`)).join("").replace(/^\./, "");
+  path
+    .map((part) => (typeof part === "number" ? `[${part}]` : `.${String(part)}`))
+    .join("")
+    .replace(/^\./, "");
 
 /** The patterns of a turn with their places in the file. */
 const patternsOf = (turn: ScriptTurn): readonly { readonly path: Path; readonly regex: string }[] => {
@@ -65,7 +68,10 @@ const patternsOf = (turn: ScriptTurn): readonly { readonly path: Path; readonly 
   );
 };
 
-type Checked = { readonly problems: readonly { readonly path: Path; readonly message: string }[]; readonly program: number };
+type Checked = {
+  readonly problems: readonly { readonly path: Path; readonly message: string }[];
+  readonly program: number;
+};
 
 /** What zod cannot see: patterns that are none, and quotes of captures that no pattern of the turn makes. */
 const checkTurn = (turn: ScriptTurn, at: Path): Checked => {
@@ -136,7 +142,10 @@ const firstLine = (text: string): string => text.split("\n", 1)[0] ?? text;
 const readYaml = (
   text: string,
   fileName: string,
-): Result<{ readonly document: Document; readonly lines: LineCounter; readonly value: unknown }, readonly Problem[]> => {
+): Result<
+  { readonly document: Document; readonly lines: LineCounter; readonly value: unknown },
+  readonly Problem[]
+> => {
   const lines = new LineCounter();
   try {
     const document = parseDocument(text, { schema: "core", lineCounter: lines, prettyErrors: false });
@@ -185,8 +194,6 @@ export const parseScript = (text: string, fileName: string): Result<Script, read
     problems.push(problem(["turns"], "hold too many patterns: make them fewer or simpler"));
   }
   if (problems.length > 0) return err(problems.slice(0, MAX_PROBLEMS));
-  const turns = parsed.data.turns.map((turn, index) =>
-    compileTurn(turn, lineOf(document, lines, ["turns", index])),
-  );
+  const turns = parsed.data.turns.map((turn, index) => compileTurn(turn, lineOf(document, lines, ["turns", index])));
   return ok({ turns });
 };

@@ -7,7 +7,10 @@ import { createScriptedModel } from "./scripted-model.ts";
 
 const ask = (fields: Partial<ModelRequest> & { readonly prompt?: string } = {}): ModelRequest => ({
   model: "scripted/desk.yaml",
-  messages: [{ role: "system", text: "You are a desk." }, { role: "user", text: fields.prompt ?? "hello" }],
+  messages: [
+    { role: "system", text: "You are a desk." },
+    { role: "user", text: fields.prompt ?? "hello" },
+  ],
   tools: [],
   turn: 1,
   messageId: "m-1",
@@ -135,7 +138,7 @@ turns:
   });
 
   test("reads the agent's own prompt where the conversation holds no user message", async () => {
-    const script = "turns:\n  - match: {prompt: desk}\n    text: \"{{prompt}}\"\n";
+    const script = 'turns:\n  - match: {prompt: desk}\n    text: "{{prompt}}"\n';
     const done = doneOf(await play(script, ask({ messages: [{ role: "system", text: "the desk" }] })));
     expect(done.text).toBe("the desk");
   });
@@ -162,7 +165,11 @@ turns:
     ] as const;
     for (const [error, code, retryAfterMs, retryable] of cases) {
       const thrown = await failure(() => play(`turns:\n  - error: ${error}\n`));
-      expect([thrown.code, thrown.retryAfterMs, isRetryableModelError(thrown)]).toEqual([code, retryAfterMs, retryable]);
+      expect([thrown.code, thrown.retryAfterMs, isRetryableModelError(thrown)]).toEqual([
+        code,
+        retryAfterMs,
+        retryable,
+      ]);
     }
   });
 

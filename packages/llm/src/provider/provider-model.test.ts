@@ -1,0 +1,312 @@
+import { AppError, Secret, type Json } from "@shaman/kernel";
+import { createOutbound } from "@shaman/outbound";
+import { startModelServer, type ModelReply, type ModelServer } from "@shaman/testkit";
+import { afterAll, afterEach, describe, expect, test } from "vitest";
+
+import { isRetryableModelError } from "../model-error.ts";
+import type { ModelEvent, ModelRequest } from "../model-port.ts";
+import { createProviderModel, type ProviderDeps, type ProviderKind } from "./provider-model.ts";
+
+const KEY = "sk-very-secret-0123456789";
+const NOW = Date.UTC(2026, 0, 1);
+
+const outbound = createOutbound({ allowLoopback: true, mapLocalhost: true });
+const servers: ModelServer[] = [];
+
+afterEach(async () => {
+  for (const server of servers.splice(0)) await server.close();
+});
+afterAll(() => outbound.close());
+
+const serve = async (kind: ProviderKind, ...replies: readonly ModelReply[]): Promise<ModelServer> => {
+  const server = await startModelServer({ wire: kind === "anthropic" ? "anthropic" : "openai", replies });
+  servers.push(server);
+  return server;
+};
+
+const request = (fields: Partial<ModelRequest> = {}): ModelRequest => ({
+  model: "provider/some/model",
+  messages: [{ role: "user", text: "hello" }],
+  tools: [],
+  turn: 1,
+  messageId: "m-1",
+  signal: new AbortController().signal,
+  ...fields,
+});
+
+type Call = { readonly kind: ProviderKind; readonly server: ModelServer; readonly deps?: Partial<ProviderDeps> };
+
+const stream = (call: Call, fields: Partial<ModelRequest> = {}): AsyncIterable<ModelEvent> =>
+  createProviderModel(
+    { fetch: outbound.fetchWith({ timeoutMs: 20_000 }), clock: { now: () => NOW }, ...call.deps },
+    { kind: call.kind, name: "provider", baseUrl: call.server.baseUrl, apiKey: new Secret(KEY) },
+  ).stream(request(fields));
+
+const collect = async (events: AsyncIterable<ModelEvent>): Promise<ModelEvent[]> => {
+  const collected: ModelEvent[] = [];
+  for await (const event of events) collected.push(event);
+  return collected;
+};
+
+const failure = async (act: () => Promise<unknown>): Promise<AppError> => {
+  try {
+    await act();
+  } catch (error) {
+    if (error instanceof AppError) return error;
+    throw error;
+  }
+  throw new Error("expected a failure");
+};
+
+/** Everything an error could print. */
+const everythingOf = (error: unknown): string =>
+  error instanceof Error
+    ? [error.message, error.stack, JSON.stringify(error), everythingOf(error.cause)].join("\n")
+    : JSON.stringify(error);
+
+describe.each<ProviderKind>(["openai", "anthropic", "openai-compatible"])("a model of kind %s", (kind) => {
+  test("streams its text and ends with the whole of it, the usage and the version that answered", async () => {
+    const server = await serve(kind, {
+      text: ["Hel", "lo ", "wörld 🌍"],
+      usage: { inputTokens: 100, outputTokens: 7, cachedInputTokens: 60 },
+      model: "model-1",
+    });
+    expect(await collect(stream({ kind, server }))).toEqual([
+      { type: "text", text: "Hel" },
+      { type: "text", text: "lo " },
+      { type: "text", text: "wörld 🌍" },
+      {
+        type: "done",
+        text: "Hello wörld 🌍",
+        toolCalls: [],
+        usage: { inputTokens: 100, outputTokens: 7, cachedInputTokens: 60 },
+        finishReason: "stop",
+        model: "provider/model-1",
+      },
+    ]);
+  });
+
+  test("hands on parallel tool calls with their input as JSON", async () => {
+    const toolCalls = [
+      { id: "call_a", name: "order_lookup", input: { id: "A-1", deep: { list: [1, true, null] } } },
+      { id: "call_b", name: "ping", input: {} },
+    ];
+    const server = await serve(kind, { text: ["Looking."], toolCalls });
+    const done = (await collect(stream({ kind, server }))).at(-1);
+    expect(done).toMatchObject({ type: "done", text: "Looking.", toolCalls, finishReason: "tool_calls" });
+  });
+
+  test("sends the conversation, the tools and the settings in the provider's own form", async () => {
+    const server = await serve(kind, { text: ["ok"] });
+    const events = stream(
+      { kind, server },
+      {
+        messages: [
+          { role: "system", text: "Be brief." },
+          { role: "user", text: "look" },
+          { role: "assistant", text: "", toolCalls: [{ id: "c1", name: "look", input: { a: 1 } }] },
+          {
+            role: "tool",
+            results: [{ toolCallId: "c1", toolName: "look", output: "it is red", isError: false }],
+          },
+          { role: "assistant", text: "", toolCalls: [] },
+          { role: "user", text: "and?" },
+        ],
+        tools: [
+          {
+            name: "look",
+            description: "Looks",
+            inputSchema: { type: "object", properties: { a: { type: "number" } }, required: ["a"] },
+          },
+        ],
+        temperature: 0.2,
+        maxOutputTokens: 50,
+      },
+    );
+    await collect(events);
+    const [sent] = server.requests;
+    expect(sent?.path).toBe(kind === "anthropic" ? "/v1/messages" : "/v1/chat/completions");
+    expect(sent?.headers[kind === "anthropic" ? "x-api-key" : "authorization"]).toBe(
+      kind === "anthropic" ? KEY : `Bearer ${KEY}`,
+    );
+    expect(sent?.body).toMatchObject({ model: "some/model", stream: true, temperature: 0.2, max_tokens: 50 });
+    const text = JSON.stringify(sent?.body);
+    for (const part of ["Be brief.", "it is red", '"required":["a"]', "and?", '"c1"']) expect(text).toContain(part);
+    if (kind !== "anthropic") expect(sent?.body).toMatchObject({ stream_options: { include_usage: true } });
+  });
+
+  test("tells which errors may pass, and how long the provider asks to wait", async () => {
+    const in90Seconds = new Date(NOW + 90_000).toUTCString();
+    const cases: readonly (readonly [ModelReply & { status: number }, string, number | undefined, boolean])[] = [
+      [{ status: 429, headers: { "retry-after": "7" } }, "model_rate_limited", 7_000, true],
+      [{ status: 429, headers: { "retry-after": "7", "retry-after-ms": "250" } }, "model_rate_limited", 250, true],
+      [{ status: 429, headers: { "retry-after": in90Seconds } }, "model_rate_limited", 90_000, true],
+      [{ status: 429, headers: { "retry-after": "soon" } }, "model_rate_limited", undefined, true],
+      [{ status: 429 }, "model_rate_limited", undefined, true],
+      [{ status: 529, headers: { "retry-after": "3" } }, "model_overloaded", 3_000, true],
+      [{ status: 503, headers: { "retry-after": "3" } }, "model_overloaded", 3_000, true],
+      [{ status: 503 }, "model_unavailable", undefined, true],
+      [{ status: 500, body: "<html>oops</html>" }, "model_unavailable", undefined, true],
+      [{ status: 401 }, "model_auth_failed", undefined, false],
+      [{ status: 403 }, "model_auth_failed", undefined, false],
+      [{ status: 404 }, "model_not_found", undefined, false],
+      [{ status: 400 }, "model_request_invalid", undefined, false],
+      [{ status: 413, body: "" }, "model_request_invalid", undefined, false],
+    ];
+    const server = await serve(kind, ...cases.map(([reply]) => reply));
+    for (const [reply, code, retryAfterMs, retryable] of cases) {
+      const error = await failure(() => collect(stream({ kind, server })));
+      expect([reply, error.code, error.retryAfterMs, isRetryableModelError(error)]).toEqual([
+        reply,
+        code,
+        retryAfterMs,
+        retryable,
+      ]);
+    }
+    expect(server.requests).toHaveLength(cases.length);
+  });
+
+  test("passes on what the provider said, and never the key, even when the provider repeats it", async () => {
+    const server = await serve(
+      kind,
+      { status: 401, type: "authentication_error", message: `Incorrect API key provided: ${KEY}` },
+      { status: 500, body: `proxy failed for Bearer ${KEY}` },
+      { status: 400, type: "invalid_request_error", message: "max_tokens is too large" },
+    );
+    for (const _reply of [1, 2]) {
+      const error = await failure(() => collect(stream({ kind, server })));
+      expect(everythingOf(error)).not.toContain(KEY);
+    }
+    const error = await failure(() => collect(stream({ kind, server })));
+    expect(error.message).toContain("max_tokens is too large");
+  });
+
+  test("a stream that is cut, ends early or reports an error is unavailable, after the text that came", async () => {
+    const server = await serve(
+      kind,
+      { text: ["partial"], then: "cut" },
+      { text: ["partial"], then: "end" },
+      { then: "end" },
+    );
+    for (const expected of [["partial"], ["partial"], []]) {
+      const seen: string[] = [];
+      const error = await failure(async () => {
+        for await (const event of stream({ kind, server })) if (event.type === "text") seen.push(event.text);
+      });
+      // A broken connection may swallow what was still on its way.
+      expect(expected.join("").startsWith(seen.join(""))).toBe(true);
+      expect([error.code, isRetryableModelError(error)]).toEqual(["model_unavailable", true]);
+    }
+  });
+
+  test("an error inside the stream can be retried", async () => {
+    const server = await serve(kind, { text: ["partial"], then: "error" });
+    const error = await failure(() => collect(stream({ kind, server })));
+    expect(isRetryableModelError(error)).toBe(true);
+  });
+
+  test("every phase has its own end: headers, first piece, next piece", async () => {
+    const short = 40;
+    const long = 20_000;
+    const cases = [
+      [{ hold: "headers" }, { headersMs: short, firstTokenMs: long, idleMs: long }, "did not begin to answer"],
+      [{ hold: "first-token" }, { headersMs: long, firstTokenMs: short, idleMs: long }, "said nothing"],
+      [{ text: ["a"], then: "hold" }, { headersMs: long, firstTokenMs: long, idleMs: short }, "in the middle"],
+    ] as const;
+    for (const [reply, timeouts, sentence] of cases) {
+      const server = await serve(kind, reply);
+      const error = await failure(() => collect(stream({ kind, server, deps: { timeouts } })));
+      expect([error.code, error.message]).toEqual(["model_unavailable", expect.stringContaining(sentence)]);
+      await (
+        await server.request(1)
+      ).closed;
+    }
+  });
+
+  test("aborting ends the call and the provider's connection, in every phase", async () => {
+    for (const reply of [{ hold: "headers" }, { hold: "first-token" }, { text: ["a"], then: "hold" }] as const) {
+      const server = await serve(kind, reply);
+      const controller = new AbortController();
+      const pending = failure(() => collect(stream({ kind, server }, { signal: controller.signal })));
+      const arrived = await server.request(1);
+      controller.abort();
+      expect((await pending).code).toBe("model_aborted");
+      await arrived.closed;
+    }
+    const server = await serve(kind, { text: ["never"] });
+    const error = await failure(() => collect(stream({ kind, server }, { signal: AbortSignal.abort() })));
+    expect(error.code).toBe("model_aborted");
+    expect(server.requests).toEqual([]);
+  });
+
+  test("a reader that leaves early ends the provider's connection", async () => {
+    const server = await serve(kind, { text: ["a"], then: "hold" });
+    for await (const event of stream({ kind, server })) {
+      expect(event).toEqual({ type: "text", text: "a" });
+      break;
+    }
+    await (
+      await server.request(1)
+    ).closed;
+  });
+
+  test("a server that is away is unavailable; an address the guard refuses is not worth a retry", async () => {
+    const server = await serve(kind, { text: ["a"] });
+    await server.close();
+    const away = await failure(() => collect(stream({ kind, server })));
+    expect([away.code, isRetryableModelError(away)]).toEqual(["model_unavailable", true]);
+
+    const closed = createOutbound({ allowLoopback: false, mapLocalhost: false });
+    const refused = await failure(() => collect(stream({ kind, server, deps: { fetch: closed.fetch } })));
+    await closed.close();
+    expect([refused.code, refused.kind]).toEqual(["model_request_invalid", "user"]);
+  });
+
+  test("says when the answer was cut by its length or by a filter", async () => {
+    const words =
+      kind === "anthropic"
+        ? ([
+            ["max_tokens", "length"],
+            ["refusal", "content_filter"],
+          ] as const)
+        : ([
+            ["length", "length"],
+            ["content_filter", "content_filter"],
+          ] as const);
+    for (const [finishReason, expected] of words) {
+      const server = await serve(kind, { text: ["a"], finishReason });
+      expect((await collect(stream({ kind, server }))).at(-1)).toMatchObject({ type: "done", finishReason: expected });
+    }
+  });
+});
+
+test("a server without a key gets no credential at all", async () => {
+  const server = await serve("openai-compatible", { text: ["ok"] });
+  const model = createProviderModel(
+    { fetch: outbound.fetch },
+    { kind: "openai-compatible", name: "local", baseUrl: server.baseUrl },
+  );
+  await collect(model.stream(request()));
+  expect(server.requests[0]?.headers.authorization).toBeUndefined();
+});
+
+test("tool input that is no JSON object stays what the model wrote, and can be sent back to it", async () => {
+  const broken: Json = "not an object";
+  const server = await serve("openai", { toolCalls: [{ id: "c", name: "t", input: broken }] }, { text: ["ok"] });
+  const done = (await collect(stream({ kind: "openai", server }))).at(-1);
+  if (done?.type !== "done") throw new Error("no done event");
+  expect(done.toolCalls).toEqual([{ id: "c", name: "t", input: broken }]);
+  await collect(
+    stream(
+      { kind: "openai", server },
+      {
+        messages: [
+          { role: "user", text: "go" },
+          { role: "assistant", text: "", toolCalls: done.toolCalls },
+          { role: "tool", results: [{ toolCallId: "c", toolName: "t", output: "bad input", isError: true }] },
+        ],
+      },
+    ),
+  );
+  expect(JSON.stringify(server.requests[1]?.body)).toContain("not an object");
+});
