@@ -14,3 +14,5 @@ export { DEFAULT_LIMITS, MAXIMUM_LIMITS, type CompleteLimits } from "./definitio
 export { didYouMean, findNearNames } from "./definition/near-name.ts";
 export { parseDefinition, type DefinitionDeps, type ParseScript } from "./definition/parse-definition.ts";
 export { formatProblem, type Problem } from "./definition/problem.ts";
+export type { Alias } from "./repository/parse-agents-json.ts";
+export { validateFolder, type FolderReport } from "./repository/validate-folder.ts";

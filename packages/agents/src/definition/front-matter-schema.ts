@@ -132,8 +132,7 @@ const retry = z.strictObject({
     .optional(),
 });
 
-/** The front matter of an agent file; `maximum` is what its `limits` may ask for. */
-export const frontMatterSchema = (maximum: CompleteLimits) =>
+const buildSchema = (maximum: CompleteLimits) =>
   z.strictObject(
     {
       name: z.string({ error: "must be a text" }).optional(),
@@ -182,7 +181,21 @@ export const frontMatterSchema = (maximum: CompleteLimits) =>
     { error: "front matter must be a map of keys and values" },
   );
 
-export type FrontMatterValues = z.infer<ReturnType<typeof frontMatterSchema>>;
+type FrontMatterSchema = ReturnType<typeof buildSchema>;
+
+/** Building a schema takes longer than using it, and a sync uses one a thousand times. */
+const built = new WeakMap<CompleteLimits, FrontMatterSchema>();
+
+/** The front matter of an agent file; `maximum` is what its `limits` may ask for. */
+export const frontMatterSchema = (maximum: CompleteLimits): FrontMatterSchema => {
+  const known = built.get(maximum);
+  if (known !== undefined) return known;
+  const schema = buildSchema(maximum);
+  built.set(maximum, schema);
+  return schema;
+};
+
+export type FrontMatterValues = z.infer<FrontMatterSchema>;
 
 /** The keys the format has, for suggestions. */
 export const FRONT_MATTER_KEYS: KnownKeys = {

@@ -8,7 +8,7 @@ import { splitFrontMatter } from "./front-matter.ts";
 import { didYouMean } from "./near-name.ts";
 import { MAX_PROBLEMS, type Problem } from "./problem.ts";
 import { type FileLookup, parseTemplate, type PromptSlice, resolveBeside } from "./prompt-template.ts";
-import { readYaml, type YamlFile } from "./yaml-file.ts";
+import { readYaml } from "./yaml-file.ts";
 
 export const MAX_AGENT_BYTES = 64 * 1024;
 const MAX_DEFINITION_CHARS = 256 * 1024;
@@ -94,14 +94,36 @@ const withoutUndefined = <T extends object>(value: T): { [K in keyof T]: Exclude
     [K in keyof T]: Exclude<T[K], undefined>;
   };
 
-const readFrontMatter = (
-  deps: DefinitionDeps,
-  source: { readonly file: string; readonly text: string; readonly path: string },
-): Result<
-  { readonly yaml: YamlFile; readonly values: FrontMatterValues; readonly bodyAt: number },
-  readonly Problem[]
-> => {
-  const { file, text, path } = source;
+/** An agent whose front matter has been read; what it includes comes later. */
+export type AgentHead = {
+  readonly file: string;
+  readonly path: string;
+  readonly text: string;
+  readonly bodyAt: number;
+  readonly values: FrontMatterValues;
+  readonly at: Located;
+};
+
+const checkFile = (file: string, text: string): Result<string, readonly Problem[]> => {
+  const refuse = (message: string) => err([{ file, line: 1, message }]);
+  const path = agentPathOfFile(file);
+  if (path === undefined) return refuse("cannot be an agent: agents are Name.md or Name/prompt.md");
+  const pathProblem = findPathProblem(path);
+  if (pathProblem !== undefined) return refuse(pathProblem);
+  if (Buffer.byteLength(text) > MAX_AGENT_BYTES) {
+    return refuse(`is larger than ${MAX_AGENT_BYTES / 1024} kB, the limit of an agent file`);
+  }
+  return ok(path);
+};
+
+/** The first half of reading an agent: everything its own front matter says. */
+export const readAgentHead = (
+  deps: Pick<DefinitionDeps, "maximumLimits">,
+  source: { readonly file: string; readonly text: string },
+): Result<AgentHead, readonly Problem[]> => {
+  const { file, text } = source;
+  const path = checkFile(file, text);
+  if (!path.ok) return path;
   const front = splitFrontMatter(text);
   if (front.kind === "none") {
     return err([{ file, line: 1, message: "has no front matter: an agent begins with --- alone on the first line" }]);
@@ -114,45 +136,31 @@ const readFrontMatter = (
 
   const at = yaml.value.problemAt;
   const values = parsed.data;
-  const name = nameOfPath(path);
+  const name = nameOfPath(path.value);
   const problems = [...toolProblems(values, at), ...repeatedSkills(values, at)];
   if (values.name !== undefined && values.name !== name) {
-    problems.unshift(
-      at(["name"], `name: is ${JSON.stringify(values.name.slice(0, 80))}, but an agent is called as its file: ${name}`),
-    );
+    const given = JSON.stringify(values.name.slice(0, 80));
+    problems.unshift(at(["name"], `name: is ${given}, but an agent is called as its file: ${name}`));
   }
   if (JSON.stringify(values).length > MAX_DEFINITION_CHARS) {
     problems.push({ file, line: 1, message: "the front matter expands to too much" });
   }
-  return problems.length > 0 ? err(problems) : ok({ yaml: yaml.value, values, bodyAt: front.bodyAt });
+  return problems.length > 0 ? err(problems) : ok({ file, path: path.value, text, bodyAt: front.bodyAt, values, at });
 };
 
-/** As `parseDefinition`, with the origin of every piece of the prompt. */
-export const parseAgent = (
+/** The second half: the body with its includes, and the script of a scripted model. */
+export const completeAgent = (
   deps: DefinitionDeps & { readonly lookup: FileLookup },
-  source: { readonly file: string; readonly text: string },
+  head: AgentHead,
 ): Result<ParsedAgent, readonly Problem[]> => {
-  const { file, text } = source;
-  const path = agentPathOfFile(file);
-  if (path === undefined) {
-    return err([{ file, line: 1, message: "cannot be an agent: agents are Name.md or Name/prompt.md" }]);
+  const { file, path, values } = head;
+  const template = parseTemplate(deps.lookup, head);
+  const script = readScript(deps, { file, model: values.model, at: head.at });
+  if (!script.ok || template.problems.length > 0) {
+    return err([...template.problems, ...(script.ok ? [] : script.error)].slice(0, MAX_PROBLEMS));
   }
-  const pathProblem = findPathProblem(path);
-  if (pathProblem !== undefined) return err([{ file, line: 1, message: pathProblem }]);
-  if (Buffer.byteLength(text) > MAX_AGENT_BYTES) {
-    return err([{ file, line: 1, message: `is larger than ${MAX_AGENT_BYTES / 1024} kB, the limit of an agent file` }]);
-  }
-
-  const front = readFrontMatter(deps, { file, text, path });
-  if (!front.ok) return front;
-  const { yaml, values, bodyAt } = front.value;
-  const template = parseTemplate(deps.lookup, { file, text, bodyAt });
-  const script = readScript(deps, { file, model: values.model, at: yaml.problemAt });
-  const problems = [...template.problems, ...(script.ok ? [] : script.error)];
-  if (problems.length > 0) return err(problems.slice(0, MAX_PROBLEMS));
-
   const files = new Map(template.files);
-  if (script.ok && script.value !== undefined) files.set(script.value.file, script.value.text);
+  if (script.value !== undefined) files.set(script.value.file, script.value.text);
   const definition: AgentDefinition = {
     ...withoutUndefined({ ...values, limits: withoutUndefined(values.limits), retry: withoutUndefined(values.retry) }),
     path,
@@ -160,7 +168,7 @@ export const parseAgent = (
     file,
     template: segmentsOf(template.slices, template.files),
     usesPrompt: template.slices.some((slice) => slice.kind === "prompt"),
-    ...(script.ok && script.value !== undefined && { script: script.value }),
+    ...(script.value !== undefined && { script: script.value }),
   };
   return ok({ definition, slices: template.slices, files });
 };
@@ -177,6 +185,8 @@ export const parseDefinition = (
     const text = source.files?.get(path);
     return text === undefined ? { kind: "unreadable", reason: "does not exist" } : { kind: "text", text };
   };
-  const parsed = parseAgent({ ...deps, lookup }, source);
+  const head = readAgentHead(deps, source);
+  if (!head.ok) return head;
+  const parsed = completeAgent({ ...deps, lookup }, head.value);
   return parsed.ok ? ok(parsed.value.definition) : parsed;
 };
