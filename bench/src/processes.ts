@@ -37,6 +37,9 @@ export const startProcess = async (
   const { PATH = "", HOME = "" } = process.env;
   const env = { PATH, HOME, NODE_ENV: "production", ...options.env };
   const child = spawn(options.command, options.args, { env, stdio: ["ignore", "pipe", "pipe"] });
+  const killAtExit = (): void => void child.kill("SIGKILL");
+  process.once("exit", killAtExit);
+  child.once("exit", () => process.off("exit", killAtExit));
   const lines: string[] = [];
   const keep = (line: string): void => {
     lines.push(line);

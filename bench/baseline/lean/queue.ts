@@ -16,19 +16,39 @@ const QUEUE = "lean-jobs";
 
 type Stores = { readonly databaseUrl: string; readonly redisUrl: string | null };
 
-const queuePool = (databaseUrl: string, max: number): PgPool => {
-  const pool: unknown = new Pool({
-    connectionString: databaseUrl,
-    max,
-    keepAlive: true,
-    idleTimeoutMillis: 0,
-    // The queue is a wake-up, the task's row is the truth: its own rows need not reach the disk before the call goes on.
-    options: "-c search_path=bullmq -c synchronous_commit=off",
-  });
-  // BullMQ's own description of a pool is narrower than pg's; its guard tells the compiler that ours fits.
-  if (!isPgPool(pool)) throw new Error("pg's pool is not what BullMQ expects");
-  return pool;
+/** BullMQ sends its few statements as plain text each time; prepared under a name they cost a tenth less. */
+const preparing = (pool: Pool): PgPool => {
+  const names = new Map<string, string>();
+  const nameOf = (text: string): string => {
+    const known = names.get(text) ?? `bullmq-${names.size}`;
+    names.set(text, known);
+    return known;
+  };
+  const adapter: unknown = {
+    query: (text: string, values?: unknown[]) =>
+      values === undefined ? pool.query(text) : pool.query({ name: nameOf(text), text, values }),
+    connect: () => pool.connect(),
+    end: () => pool.end(),
+    on: pool.on.bind(pool),
+    removeAllListeners: pool.removeAllListeners.bind(pool),
+    options: pool.options,
+  };
+  // BullMQ's own description of a pool is narrower than pg's; its guard tells the compiler that this one fits.
+  if (!isPgPool(adapter)) throw new Error("pg's pool is not what BullMQ expects");
+  return adapter;
 };
+
+const queuePool = (databaseUrl: string, max: number): PgPool =>
+  preparing(
+    new Pool({
+      connectionString: databaseUrl,
+      max,
+      keepAlive: true,
+      idleTimeoutMillis: 0,
+      // The queue is a wake-up, the task's row is the truth: its own rows need not reach the disk before the call goes on.
+      options: "-c search_path=bullmq -c synchronous_commit=off",
+    }),
+  );
 
 /** Creates BullMQ's schema in a fresh database. */
 export const migrateQueue = async (databaseUrl: string): Promise<void> => {
@@ -53,12 +73,12 @@ export const openQueue = async (stores: Stores): Promise<LeanQueue> => {
 };
 
 /** The consumer's side; resolves when it takes jobs. */
-export const serveQueue = async (stores: Stores, process: Processor<LeanJob>): Promise<void> => {
+export const serveQueue = async (stores: Stores, handle: Processor<LeanJob>): Promise<void> => {
   const options = { concurrency: 64, removeOnComplete: { count: 0 }, removeOnFail: { count: 0 } };
   const worker =
     stores.redisUrl === null
-      ? new Worker(QUEUE, process, { ...options, connection: queuePool(stores.databaseUrl, 16) }, createPostgresBackend)
-      : new Worker(QUEUE, process, {
+      ? new Worker(QUEUE, handle, { ...options, connection: queuePool(stores.databaseUrl, 16) }, createPostgresBackend)
+      : new Worker(QUEUE, handle, {
           ...options,
           connection: new Redis(stores.redisUrl, { maxRetriesPerRequest: null }),
         });

@@ -1,13 +1,11 @@
 import { Redis } from "ioredis";
-import { Client, type Pool } from "pg";
+import { Client } from "pg";
 import { z } from "zod";
-
-/** A result on its way back to the public process that waits for it. */
-export type LeanResult = { readonly taskId: string; readonly answer: string };
+import type { LeanResult, Tasks } from "./tasks.ts";
 
 const resultSchema = z.object({ taskId: z.string(), answer: z.string() });
 
-type Receive = (result: LeanResult) => void;
+type Receive = (result: z.infer<typeof resultSchema>) => void;
 
 const receiveText = (text: string, receive: Receive): void => receive(resultSchema.parse(JSON.parse(text)));
 
@@ -29,19 +27,12 @@ export const subscribeResults = async (
   await client.query(`listen ${client.escapeIdentifier(channel)}`);
 };
 
-/** The answering side. On PostgreSQL a NOTIFY of its own: inside the update's transaction it would serialize commits. */
-export const openResults = (
-  redisUrl: string | null,
-  pool: Pool,
-): ((channel: string, result: LeanResult) => Promise<unknown>) => {
-  if (redisUrl !== null) {
-    const redis = new Redis(redisUrl, { enableAutoPipelining: true });
-    return (channel, result) => redis.publish(channel, JSON.stringify(result));
-  }
-  return (channel, result) =>
-    pool.query({
-      name: "notify-result",
-      text: "select pg_notify($1, $2)",
-      values: [channel, JSON.stringify(result)],
-    });
+/** The answering side: one update, then the result to who waits. On PostgreSQL both are one statement. */
+export const openFinish = (redisUrl: string | null, tasks: Tasks): ((result: LeanResult) => Promise<unknown>) => {
+  if (redisUrl === null) return tasks.completeAndNotify;
+  const redis = new Redis(redisUrl, { enableAutoPipelining: true });
+  return async (result) => {
+    await tasks.complete(result);
+    await redis.publish(result.replyTo, JSON.stringify({ taskId: result.taskId, answer: result.answer }));
+  };
 };

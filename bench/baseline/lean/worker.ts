@@ -2,7 +2,7 @@ import { Pool as HttpPool } from "undici";
 import { z } from "zod";
 import { readLeanEnvironment } from "./environment.ts";
 import { serveQueue } from "./queue.ts";
-import { openResults } from "./results.ts";
+import { openFinish } from "./results.ts";
 import { openPool, openTasks } from "./tasks.ts";
 import { importTokenKey, mintToken } from "./token.ts";
 
@@ -10,9 +10,7 @@ import { importTokenKey, mintToken } from "./token.ts";
 const environment = readLeanEnvironment(process.env);
 const key = await importTokenKey(environment.jwtKey);
 const internal = new HttpPool(environment.internalUrl, { connections: 64, keepAliveTimeout: 60_000 });
-const pool = openPool(environment.databaseUrl, 8);
-const tasks = openTasks(pool);
-const publish = openResults(environment.redisUrl, pool);
+const finish = openFinish(environment.redisUrl, openTasks(openPool(environment.databaseUrl, 8)));
 const answerSchema = z.object({ answer: z.string() });
 
 const runAgent = async (taskId: string, prompt: string): Promise<string> => {
@@ -30,7 +28,6 @@ const runAgent = async (taskId: string, prompt: string): Promise<string> => {
 
 await serveQueue(environment, async ({ data }) => {
   const answer = await runAgent(data.taskId, data.prompt);
-  await tasks.complete(data.taskId, answer);
-  await publish(data.replyTo, { taskId: data.taskId, answer });
+  await finish({ taskId: data.taskId, answer, replyTo: data.replyTo });
 });
 console.log("ready worker");
