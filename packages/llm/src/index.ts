@@ -10,5 +10,15 @@ export type {
   ToolResult,
   ToolSpec,
 } from "./model-port.ts";
+export { costUsd, listedPrices, priceTableSchema, withListedPrices, type PriceTable } from "./prices.ts";
+export type { ModelTimeouts } from "./provider/phase-timer.ts";
+export {
+  createProviderModel,
+  PROVIDER_KINDS,
+  type ProviderDeps,
+  type ProviderKind,
+  type ProviderSettings,
+} from "./provider/provider-model.ts";
+export { resolveModel, type ModelReference, type ResolveModelDeps } from "./resolve-model.ts";
 export { parseScript, type Problem, type Script } from "./scripted/parse-script.ts";
 export { createScriptedModel } from "./scripted/scripted-model.ts";

@@ -110,8 +110,9 @@ describe("the guard, in production", () => {
       "[4000::1]",
     ];
     for (const host of hosts) expect([host, verdict(PRODUCTION, `https://${host}/`)]).toEqual([host, "address"]);
-    for (const host of ["8.8.8.8", "[2606:4700:4700::1111]"])
+    for (const host of ["8.8.8.8", "[2606:4700:4700::1111]"]) {
       expect(verdict(PRODUCTION, `https://${host}/`)).toBe("ok");
+    }
   });
 
   test("refuses a name when any one of its addresses is not public", async () => {

@@ -82,8 +82,9 @@ export const createGuard = (options: GuardOptions): Guard => {
 
   const checkSyntax = (input: string | URL): Result<URL> => {
     const url = parseUrl(input);
-    if (!url)
+    if (!url) {
       return err(outboundRefused("invalid_url", "The address is not a valid URL: write it as https://host/path."));
+    }
     const host = url.hostname;
     const mayUseHttp = options.allowHttp || (options.allowLoopback && isLoopbackHost(host));
     if (url.protocol !== "https:" && !(url.protocol === "http:" && mayUseHttp)) {

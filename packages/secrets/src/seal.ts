@@ -24,8 +24,9 @@ export const secretIdentity = (row: { readonly orgId: string; readonly secretId:
 export const seal = (keys: SecretKeys, input: { readonly plaintext: Secret; readonly identity: string }): string => {
   const kid = keys.currentKid;
   const key = keys.byKid.get(kid);
-  if (!key)
+  if (!key) {
     throw new AppError({ code: "secret_key_unknown", kind: "unexpected", message: "The current key is missing." });
+  }
   const nonce = randomBytes(NONCE_BYTES);
   const cipher = createCipheriv(ALGORITHM, key, nonce, { authTagLength: TAG_BYTES });
   cipher.setAAD(associatedData(kid, input.identity));

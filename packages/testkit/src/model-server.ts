@@ -6,7 +6,7 @@ import { wireAnswer, wireError, wireStreamError, type ModelAnswer, type Wire } f
 export type ModelReply =
   | (ModelAnswer & {
       /** Instead of the ending: the connection is cut, the answer ends early, the provider reports an error, or nothing more comes. */
-      readonly then?: "cut" | "end" | "error" | "hold";
+      readonly ending?: "cut" | "end" | "error" | "hold";
       /** Waited for before the headers. */
       readonly before?: Promise<unknown>;
       /** Waited for between the pieces and the ending. */
@@ -64,7 +64,7 @@ const play = async (wire: Wire, reply: ModelReply, outgoing: ServerResponse): Pr
   outgoing.writeHead(200, { "content-type": "text/event-stream" });
   outgoing.write(pieces.join(""));
   await reply.between;
-  switch (reply.then) {
+  switch (reply.ending) {
     case undefined:
       outgoing.end(ending.join(""));
       return;
