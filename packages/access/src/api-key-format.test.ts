@@ -16,8 +16,9 @@ describe("an API key", () => {
   test("carries 256 bits that differ from key to key, in 52 letters and digits", () => {
     const secrets = Array.from({ length: 200 }, () => makeApiKey({ keyId, mode: "live" }).reveal().slice(35, 87));
     expect(new Set(secrets).size).toBe(200);
-    for (let at = 0; at < 51; at += 1)
+    for (let at = 0; at < 51; at += 1) {
       expect(new Set(secrets.map((secret) => secret.charAt(at))).size).toBeGreaterThan(16);
+    }
   });
 
   test("is refused after any one-letter typo, without a query", () => {
@@ -50,7 +51,7 @@ describe("an API key", () => {
 
   test("prints as [secret], and its prefix holds none of its secret part", () => {
     const key = makeApiKey({ keyId, mode: "live" });
-    expect(`${key}`).toBe("[secret]");
+    expect(String(key)).toBe("[secret]");
     expect(apiKeyPrefix({ keyId, mode: "live" })).toBe(key.reveal().slice(0, 34));
   });
 

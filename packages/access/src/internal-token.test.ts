@@ -161,8 +161,9 @@ describe("an internal token", () => {
       .setProtectedHeader({ alg: "HS256" })
       .sign(secretOf.get("a") ?? randomBytes(32));
     expect(await codeOf(nameless)).toBe("internal_token_invalid");
-    for (const text of ["", "x", "a.b.c", "x".repeat(40_000)])
+    for (const text of ["", "x", "a.b.c", "x".repeat(40_000)]) {
       expect(await codeOf(text)).toBe("internal_token_invalid");
+    }
   });
 
   test("of either key is accepted during a rotation, of a retired key no more", async () => {

@@ -24,7 +24,7 @@ export type DeleteExpiredJtisInput = { readonly batchRows?: number; readonly sig
 
 const DEFAULT_BATCH_ROWS = 5_000;
 
-/** Removes token ids that could not be used any more anyway, some at a time. Returns how many. */
+/** Removes token ids that could not be used any more anyway, some at a time, by one instance at a time. Returns how many. */
 export const deleteExpiredJtis = async (
   deps: { readonly db: Pick<Db, "plain">; readonly clock: Clock },
   input: DeleteExpiredJtisInput = {},
@@ -36,7 +36,8 @@ export const deleteExpiredJtis = async (
       name: "delete_expired_jtis",
       text: `DELETE FROM used_jti WHERE jti IN (SELECT jti FROM used_jti
         WHERE expires_at < to_timestamp($1::double precision / 1000)
-        ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)`,
+          AND (SELECT pg_try_advisory_xact_lock(hashtextextended('delete expired jtis', 0)))
+        ORDER BY expires_at LIMIT $2)`,
       values: [deps.clock.now(), batchRows],
     });
     deleted += rowCount;

@@ -42,6 +42,8 @@ export type AuditRow = {
   readonly durationMs: number | null;
   readonly ip: string | null;
   readonly details: JsonObject | null;
+  /** Give it as `after` to go on behind this row. */
+  readonly cursor: string;
 };
 
 export type AuditPage = { readonly rows: readonly AuditRow[]; readonly endCursor: string | null };
@@ -75,7 +77,7 @@ const decodeCursor = (text: string): Cursor | null => {
   return match?.[1] === undefined ? null : { at: match[1], id: Number(match[2]) };
 };
 
-type Columns = AuditRow & { readonly cursorAt: string };
+type Columns = Omit<AuditRow, "cursor"> & { readonly cursorAt: string };
 
 const COLUMNS = `id, at, actor, action, resource, result, agent, tool, run_id AS "runId", task_id AS "taskId",
   trace_id AS "traceId", user_id AS "userId", server, protocol, duration_ms AS "durationMs", ip, details,
@@ -106,11 +108,8 @@ const readPage = async (
   const text = `SELECT ${COLUMNS} FROM audit_log WHERE ${conditions.join(" AND ")}
     ORDER BY at DESC, id DESC LIMIT ${input.first + 1}`;
   const { rows } = await db.withOrg(orgId, (tx) => tx.query<Columns>({ text, values }));
-  const page = rows.slice(0, input.first);
-  const last = page.at(-1);
-  return {
-    rows: page.map(({ cursorAt: _, ...row }) => row),
-    endCursor:
-      rows.length > page.length && last !== undefined ? encodeCursor({ at: last.cursorAt, id: last.id }) : null,
-  };
+  const page = rows.slice(0, input.first).map(({ cursorAt, ...row }) => {
+    return { ...row, cursor: encodeCursor({ at: cursorAt, id: row.id }) };
+  });
+  return { rows: page, endCursor: rows.length > page.length ? (page.at(-1)?.cursor ?? null) : null };
 };
