@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, chmodSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startPostgres } from "@shaman/postgres-embedded";
+import { Redis } from "ioredis";
 import { Client } from "pg";
 import { freePort, startProcess, type RunningProcess } from "./processes.ts";
 
@@ -10,7 +11,7 @@ export type Postgres = {
   readonly version: string;
   /** Makes an empty database and gives its address as the owner of everything. */
   readonly createDatabase: (name: string) => Promise<string>;
-  /** How many connections each of the named databases has now, those of the bench not counted. */
+  /** How many client connections the database has now. */
   readonly countConnections: (database: string) => Promise<number>;
   readonly stop: () => Promise<void>;
 };
@@ -19,7 +20,12 @@ export type Postgres = {
 export const startBenchPostgres = async (): Promise<Postgres> => {
   const folder = mkdtempSync(join(tmpdir(), "shaman-bench-"));
   chmodSync(folder, 0o755);
-  const server = await startPostgres({ dir: join(folder, "postgres"), port: 0, log: () => {}, settings: { max_connections: "400" } });
+  const server = await startPostgres({
+    dir: join(folder, "postgres"),
+    port: 0,
+    log: () => {},
+    settings: { max_connections: "400" },
+  });
   const admin = new Client({ connectionString: server.url });
   await admin.connect();
   const version = await admin.query<{ version: string }>("select current_setting('server_version') as version");
@@ -47,7 +53,11 @@ export const startBenchPostgres = async (): Promise<Postgres> => {
   };
 };
 
-export type RedisServer = RunningProcess & { readonly url: string };
+export type RedisServer = RunningProcess & {
+  readonly url: string;
+  /** How many clients are connected, the one that asks not counted. */
+  readonly countConnections: () => Promise<number>;
+};
 
 /** Starts a Redis of its own that keeps nothing on disk. Rejects when there is no `redis-server` to run. */
 export const startRedis = async (): Promise<RedisServer> => {
@@ -57,5 +67,12 @@ export const startRedis = async (): Promise<RedisServer> => {
     { name: "redis", command: "redis-server", args: [...args, "--maxmemory-policy", "noeviction"], env: {} },
     (lines) => lines.some((line) => line.includes("Ready to accept connections")),
   );
-  return { ...running, url: `redis://127.0.0.1:${port}` };
+  const url = `redis://127.0.0.1:${port}`;
+  const countConnections = async (): Promise<number> => {
+    const client = new Redis(url);
+    const list = await client.client("LIST");
+    client.disconnect();
+    return String(list).trim().split("\n").length - 1;
+  };
+  return { ...running, url, countConnections };
 };

@@ -5,13 +5,10 @@ type HmacKey = webcrypto.CryptoKey;
 
 /** Imports the key once: signing with a CryptoKey costs about half of signing with raw bytes. */
 export const importTokenKey = (base64url: string): Promise<HmacKey> =>
-  webcrypto.subtle.importKey(
-    "raw",
-    Buffer.from(base64url, "base64url"),
-    { name: "HMAC", hash: "SHA-256" },
-    false,
-    ["sign", "verify"],
-  );
+  webcrypto.subtle.importKey("raw", Buffer.from(base64url, "base64url"), { name: "HMAC", hash: "SHA-256" }, false, [
+    "sign",
+    "verify",
+  ]);
 
 export const mintToken = (key: HmacKey, taskId: string): Promise<string> =>
   new SignJWT({ context: { tenantId: "acme", taskId, depth: 0 } })

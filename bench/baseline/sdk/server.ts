@@ -23,7 +23,7 @@ const configuration = readConfig({ sdk: reader }, process.env);
 if (!configuration.ok) throw new Error(configuration.error.join("\n"));
 const { port, databaseUrl } = configuration.value.sdk;
 
-const STREAM = /^stream (\d+) chunks(?: (\d+) ms apart)?$/;
+const STREAM = /^stream (\d+) chunks (\d+) ms apart\.$/;
 
 const artifactOf = (text: string): Artifact => Artifact.fromJSON({ artifactId: "answer", parts: [{ text }] });
 
@@ -34,7 +34,11 @@ const promptOf = (message: Message): string => {
 
 type Ids = { readonly taskId: string; readonly contextId: string };
 
-const publishText = (bus: ExecutionEventBus, ids: Ids, chunk: { text: string; append: boolean; last: boolean }): void => {
+const publishText = (
+  bus: ExecutionEventBus,
+  ids: Ids,
+  chunk: { text: string; append: boolean; last: boolean },
+): void => {
   const { text, append, last } = chunk;
   bus.publish(
     AgentEvent.artifactUpdate({ ...ids, artifact: artifactOf(text), append, lastChunk: last, metadata: undefined }),
@@ -63,7 +67,9 @@ const executor: AgentExecutor = {
       if (delayMs > 0) await sleep(delayMs);
       publishText(bus, ids, { text: "another word ", append: index > 0, last: index === chunks - 1 });
     }
-    bus.publish(AgentEvent.statusUpdate({ ...ids, status: status(TaskState.TASK_STATE_COMPLETED), metadata: undefined }));
+    bus.publish(
+      AgentEvent.statusUpdate({ ...ids, status: status(TaskState.TASK_STATE_COMPLETED), metadata: undefined }),
+    );
     bus.finished();
   },
   cancelTask: () => Promise.resolve(),

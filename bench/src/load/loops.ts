@@ -19,11 +19,7 @@ const withPool = async <T>(endpoint: Endpoint, connections: number, use: (pool: 
 };
 
 /** Runs `count` calls, never more than `concurrency` at once: each caller sends its next when it has its answer. */
-const runClosed = async (
-  count: number,
-  concurrency: number,
-  call: (index: number) => Promise<void>,
-): Promise<void> => {
+const runClosed = async (count: number, concurrency: number, call: (index: number) => Promise<void>): Promise<void> => {
   let started = 0;
   const caller = async (): Promise<void> => {
     while (started < count) {

@@ -36,7 +36,12 @@ export const measurementSchema = latencySchema.extend({
   sentLateP99Ms: z.number().optional(),
   /** Streams: artifact events and characters of text in each, and the time to the first event. */
   stream: z
-    .object({ minChunkEvents: z.number(), maxChunkEvents: z.number(), characters: z.number(), firstChunkP50Ms: z.number() })
+    .object({
+      minChunkEvents: z.number(),
+      maxChunkEvents: z.number(),
+      characters: z.number(),
+      firstChunkP50Ms: z.number(),
+    })
     .optional(),
 });
 

@@ -77,7 +77,8 @@ export const sendStreamingMessage = async (pool: Pool, endpoint: Endpoint, seria
       events.push(part);
     }
   }
-  if (!events.at(-1)?.includes('"TASK_STATE_COMPLETED"')) throw explain("stream ended without completion", events.at(-1) ?? rest);
+  if (!events.at(-1)?.includes('"TASK_STATE_COMPLETED"'))
+    throw explain("stream ended without completion", events.at(-1) ?? rest);
   return { events, firstChunkAtMs };
 };
 

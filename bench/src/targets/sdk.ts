@@ -1,9 +1,10 @@
 import { execFile } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { freePort, nodeProcess, startProcess } from "../processes.ts";
 import type { Postgres } from "../stores.ts";
-import type { Target } from "./target.ts";
+import { ANSWER_PROMPT, ANSWER_TEXT, type Target } from "./target.ts";
 
 const server = new URL("../../baseline/sdk/server.ts", import.meta.url);
 const isReady = (lines: readonly string[]): boolean => lines.some((line) => line.startsWith("ready"));
@@ -13,7 +14,7 @@ const migrator = new URL("../cli/a2a_db.js", import.meta.resolve("@a2a-js/sdk/se
 
 /** Starts the official SDK's server in one process, with its task store in a database of its own. */
 export const startSdk = async ({ postgres }: { readonly postgres: Postgres }): Promise<Target> => {
-  const database = "bench_sdk";
+  const database = `bench_sdk_${randomUUID()}`;
   const databaseUrl = await postgres.createDatabase(database);
   await promisify(execFile)(process.execPath, [fileURLToPath(migrator), "upgrade", "--url", databaseUrl]);
   const port = await freePort();
@@ -24,11 +25,11 @@ export const startSdk = async ({ postgres }: { readonly postgres: Postgres }): P
     endpoint: {
       origin: `http://127.0.0.1:${port}`,
       callers: [{ host: "acme.localhost", path: "/a2a/v1/agents/Echo", token: "none" }],
-      prompt: "check the stock of part 4711",
-      expect: "Done: check the stock of part 4711",
+      prompt: ANSWER_PROMPT,
+      expect: ANSWER_TEXT,
     },
     processes: [running],
-    database,
+    countConnections: async () => ({ postgres: await postgres.countConnections(database), redis: 0 }),
     stop: running.stop,
   };
 };

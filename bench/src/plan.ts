@@ -1,0 +1,37 @@
+/** How much is measured. The full plan with both backends stays under 12 minutes on two cores. */
+export type Plan = {
+  readonly rounds: number;
+  readonly callsAt1: number;
+  readonly callsAt32: number;
+  readonly openCalls: number;
+  /** The same for all targets, and below what the slowest of them sustains. */
+  readonly openRatePerSecond: number;
+  readonly streams: number;
+  readonly slowStreams: number;
+  readonly memoryAtCalls: readonly [first: number, second: number];
+  readonly organizations: number;
+};
+
+export const fullPlan: Plan = {
+  rounds: 5,
+  callsAt1: 400,
+  callsAt32: 2_000,
+  openCalls: 400,
+  openRatePerSecond: 100,
+  streams: 10,
+  slowStreams: 1,
+  memoryAtCalls: [2_000, 10_000],
+  organizations: 1_000,
+};
+
+export const quickPlan: Plan = {
+  rounds: 2,
+  callsAt1: 100,
+  callsAt32: 500,
+  openCalls: 100,
+  openRatePerSecond: 100,
+  streams: 4,
+  slowStreams: 1,
+  memoryAtCalls: [500, 1_500],
+  organizations: 50,
+};
