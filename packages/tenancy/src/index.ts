@@ -1,0 +1,15 @@
+export { updateOrganizationSettings } from "./change-settings.ts";
+export { createOrganization, createOrganizationInput, ensureOrganization } from "./create-organization.ts";
+export type { CreateOrganizationInput, TenancyDeps } from "./create-organization.ts";
+export { findOrganization, listOrganizations, listOrganizationsInput } from "./find-organization.ts";
+export type { ListOrganizationsInput, OrganizationPage } from "./find-organization.ts";
+export { addMember, addMemberInput, createUserInput, ensureUser, ROLES } from "./members.ts";
+export type { AddMemberInput, CreateUserInput, Role, User } from "./members.ts";
+export { createOrganizationDirectory } from "./organization-directory.ts";
+export type { OrganizationDirectory, OrganizationDirectoryDeps } from "./organization-directory.ts";
+export { defaultSettings, organizationSettings, readSettings } from "./organization-settings.ts";
+export type { OrganizationSettings } from "./organization-settings.ts";
+export type { Organization } from "./organization.ts";
+export { slugSchema } from "./slug.ts";
+export { tenancyConfig } from "./tenancy-config.ts";
+export type { TenancyConfig } from "./tenancy-config.ts";

@@ -1,0 +1,114 @@
+import { userError, err, ok, type Json, type JsonObject, type Result } from "@shaman/kernel";
+import { z } from "zod";
+
+const whole = (range: { min: number; max: number; standard: number }) =>
+  z.int().min(range.min).max(range.max).default(range.standard);
+
+/** What callers may send and hold. A rate of 0 means no limit. */
+const intake = z.strictObject({
+  requestBodyBytes: whole({ min: 1_024, max: 16_777_216, standard: 1_000_000 }),
+  messageParts: whole({ min: 1, max: 1_000, standard: 50 }),
+  partBytes: whole({ min: 1, max: 16_777_216, standard: 512_000 }),
+  blockingWaitSeconds: whole({ min: 1, max: 3_600, standard: 55 }),
+  openStreamsPerCaller: whole({ min: 1, max: 10_000, standard: 50 }),
+  keyRatePerSecond: whole({ min: 0, max: 100_000, standard: 100 }),
+  organizationRatePerSecond: whole({ min: 0, max: 100_000, standard: 500 }),
+  rateBurstFactor: z.number().min(1).max(100).default(2),
+  queuedRuns: whole({ min: 1, max: 10_000_000, standard: 100_000 }),
+  runsInFlight: whole({ min: 1, max: 10_000, standard: 50 }),
+});
+
+/** What one run may use up; an agent's front matter may ask for less. */
+const run = z.strictObject({
+  maxSteps: whole({ min: 1, max: 1_000, standard: 30 }),
+  maxToolCalls: whole({ min: 0, max: 10_000, standard: 100 }),
+  maxDepth: whole({ min: 0, max: 20, standard: 5 }),
+  maxTokens: whole({ min: 1, max: 100_000_000, standard: 200_000 }),
+  maxCostUsd: z.number().min(0).max(10_000).default(1),
+  timeoutSeconds: whole({ min: 1, max: 86_400, standard: 600 }),
+  toolOutputBytes: whole({ min: 1_024, max: 4_194_304, standard: 64_000 }),
+  artifactInlineBytes: whole({ min: 1_024, max: 16_777_216, standard: 256_000 }),
+  artifactTotalBytes: whole({ min: 1_024, max: 10_000_000_000, standard: 100_000_000 }),
+});
+
+/** What happens after a failure that may pass; an agent's front matter may say otherwise. */
+const retry = z.strictObject({
+  maxAttempts: whole({ min: 1, max: 20, standard: 3 }),
+  backoffSeconds: z.number().min(0).max(3_600).default(2),
+});
+
+const usdPerMillion = z.number().min(0).max(1_000_000);
+const MAX_NAMES = 500;
+const atMost = (names: object): boolean => Object.keys(names).length <= MAX_NAMES;
+
+export const organizationSettings = z.strictObject({
+  intake: intake.prefault({}),
+  run: run.prefault({}),
+  retry: retry.prefault({}),
+  /** Names that agent files may use instead of `provider/model`. */
+  modelAliases: z
+    .record(
+      z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, "must be a name without a slash"),
+      z
+        .string()
+        .regex(/^[^/\s]+\/\S+$/, "must be provider/model")
+        .max(200),
+    )
+    .refine(atMost, `may hold ${MAX_NAMES} names`)
+    .default({}),
+  /** USD per million tokens by `provider/model`, before the listed prices; `cached` is input read from a cache. */
+  prices: z
+    .record(
+      z.string().min(3).max(200),
+      z.strictObject({ input: usdPerMillion, cached: usdPerMillion, output: usdPerMillion }),
+    )
+    .refine(atMost, `may hold ${MAX_NAMES} models`)
+    .default({}),
+});
+export type OrganizationSettings = z.output<typeof organizationSettings>;
+
+/** What an organization has that never changed a setting. */
+export const defaultSettings: OrganizationSettings = organizationSettings.parse({});
+
+/** Strict about what is written, lenient about what is read. */
+const storedSettings = z.object({
+  intake: z.object(intake.shape).prefault({}).catch(defaultSettings.intake),
+  run: z.object(run.shape).prefault({}).catch(defaultSettings.run),
+  retry: z.object(retry.shape).prefault({}).catch(defaultSettings.retry),
+  modelAliases: organizationSettings.shape.modelAliases.catch({}),
+  prices: organizationSettings.shape.prices.catch({}),
+});
+
+/**
+ * Reads what is stored: only what differs from the defaults. What this version does not know is passed over, and a
+ * group that it no longer allows counts as unset, so that no stored row can lock an organization out.
+ */
+export const readSettings = (stored: unknown): OrganizationSettings => {
+  const parsed = storedSettings.safeParse(stored);
+  return parsed.success ? parsed.data : defaultSettings;
+};
+
+/** RFC 7396: objects merge, null removes, anything else replaces. */
+const mergePatch = (target: Json | undefined, patch: Json): Json => {
+  if (!isObject(patch)) return patch;
+  // A map, because assigning to a key that a patch chose could reach the prototype.
+  const merged = new Map<string, Json>(isObject(target) ? Object.entries(target) : []);
+  for (const [key, value] of Object.entries(patch)) {
+    if (value === null) merged.delete(key);
+    else merged.set(key, mergePatch(merged.get(key), value));
+  }
+  return Object.fromEntries(merged);
+};
+
+const isObject = (value: Json | undefined): value is JsonObject =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+/**
+ * What would be stored after a change: only overrides, a null takes one back to its default. Errors: `invalid_input`
+ * that names each setting.
+ */
+export const changeSettings = (stored: Json, patch: JsonObject): Result<Json> => {
+  const changed = mergePatch(stored, patch);
+  const parsed = organizationSettings.safeParse(changed);
+  return parsed.success ? ok(changed) : err(userError("invalid_input", z.prettifyError(parsed.error)));
+};
