@@ -1,0 +1,98 @@
+import { join } from "node:path";
+import type { Env } from "@shaman/config";
+import { migrate } from "@shaman/db";
+import { Secret } from "@shaman/kernel";
+import { migrateJobQueue } from "@shaman/queue";
+import type { LocalConfig } from "./config.ts";
+import { stopLeftovers } from "./leftovers.ts";
+import { readLocalFile, removeLocalFile, writeLocalFile, type LocalFile } from "./local-file.ts";
+import { ensureLocalKeys } from "./local-keys.ts";
+import { isPortFree, portTaken, type Ports } from "./ports.ts";
+import { builtInPostgres, ourPrograms } from "./programs.ts";
+import { seed } from "./seed.ts";
+import { takeStateFolder } from "./state-folder.ts";
+import { createSupervisor, type Supervisor } from "./supervisor.ts";
+import { welcome } from "./welcome.ts";
+
+export type LauncherInput = {
+  readonly root: string;
+  readonly ports: Ports;
+  readonly config: LocalConfig;
+  readonly env: Env;
+  readonly log: (name: string, line: string) => void;
+};
+
+export type Launcher = {
+  /** Starts everything in order. Rejects with an error whose message says what to do. */
+  readonly start: () => Promise<void>;
+  /** Stops what was started, in reverse order. May be called at any time and more than once. */
+  readonly stop: () => Promise<void>;
+};
+
+const LAUNCHER_NAME = "shaman";
+
+const assertPortsFree = async (ports: Ports): Promise<void> => {
+  const uses = [
+    ["the public A2A server", ports.public],
+    ["the internal A2A server", ports.internal],
+    ["the worker's health page", ports.workerHealth],
+  ] as const;
+  for (const [use, port] of uses) if (!(await isPortFree(port))) throw portTaken(use, port, ports);
+};
+
+/** Everything on this machine, as `npm start` runs it. */
+export const createLauncher = (input: LauncherInput): Launcher => {
+  const { ports, log } = input;
+  const say = (line: string): void => log(LAUNCHER_NAME, line);
+  const state = takeStateFolder(join(input.root, ".shaman"), ports.public);
+  let local: LocalFile | undefined;
+  let starting: Promise<void> | undefined;
+
+  const supervisor: Supervisor = createSupervisor({ log, onReplaced: () => local && save(local) });
+  const save = (content: LocalFile): void => {
+    const processes = supervisor.processes().filter(({ name }) => name !== "postgres");
+    local = { ...content, processes: [...processes] };
+    writeLocalFile(state.folder, local);
+  };
+
+  const startDatabase = async (): Promise<Secret> => {
+    if (input.config.databaseUrl !== undefined) return input.config.databaseUrl;
+    const postgres = builtInPostgres({ dir: join(state.folder, "postgres"), ports, log });
+    await supervisor.start(postgres.service);
+    return new Secret(postgres.url());
+  };
+
+  const startAll = async (): Promise<void> => {
+    await stopLeftovers(readLocalFile(state.folder)?.processes ?? [], { root: input.root, log: say });
+    await assertPortsFree(ports);
+    const keys = ensureLocalKeys(state.folder);
+    const databaseUrl = await startDatabase();
+    const { applied, roleUrls } = await migrate({ databaseUrl, roleSecret: keys.roleSecret });
+    if (applied.length > 0) say(`The database was brought up to date (${applied.join(", ")}).`);
+    await migrateJobQueue({ databaseUrl });
+    const organizations = await seed({ ...input, folder: state.folder, roleUrls, keys, log: say });
+    local = {
+      public: `http://127.0.0.1:${ports.public}`,
+      internal: `http://127.0.0.1:${ports.internal}`,
+      databaseUrl: roleUrls.public.reveal(),
+      ...(input.config.redisUrl !== undefined && { redisUrl: input.config.redisUrl }),
+      processes: [],
+      organizations: [...organizations],
+    };
+    for (const program of ourPrograms({ ...input, roleUrls, keys, redisUrl: input.config.redisUrl })) {
+      await supervisor.start(program);
+      save(local);
+    }
+    say(welcome(local, state.folder));
+  };
+
+  return {
+    start: () => (starting ??= startAll()),
+    stop: async () => {
+      await supervisor.stop();
+      await starting?.catch(() => undefined);
+      removeLocalFile(state.folder);
+      state.release();
+    },
+  };
+};
