@@ -17,6 +17,10 @@ const STOP_TIMEOUT_MS = 10_000;
 const READY_TIMEOUT_MS = 60_000;
 const KEPT_LINES = 40;
 
+// Whatever ends the bench, no process that it started stays behind.
+const alive = new Set<ChildProcess>();
+const killAlive = (): void => alive.forEach((child) => child.kill("SIGKILL"));
+
 const stopChild = async (child: ChildProcess): Promise<void> => {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const exited = once(child, "exit");
@@ -37,9 +41,12 @@ export const startProcess = async (
   const { PATH = "", HOME = "" } = process.env;
   const env = { PATH, HOME, NODE_ENV: "production", ...options.env };
   const child = spawn(options.command, options.args, { env, stdio: ["ignore", "pipe", "pipe"] });
-  const killAtExit = (): void => void child.kill("SIGKILL");
-  process.once("exit", killAtExit);
-  child.once("exit", () => process.off("exit", killAtExit));
+  if (alive.size === 0) process.once("exit", killAlive);
+  alive.add(child);
+  child.once("exit", () => {
+    alive.delete(child);
+    if (alive.size === 0) process.off("exit", killAlive);
+  });
   const lines: string[] = [];
   const keep = (line: string): void => {
     lines.push(line);
