@@ -52,7 +52,9 @@ export const sendMessage = async (pool: Pool, endpoint: Endpoint, serial: number
   const response = await post(pool, endpoint, { serial, method: "SendMessage", accept: "application/json" });
   const text = await response.body.text();
   if (response.statusCode !== 200) throw explain(`HTTP ${response.statusCode}`, text);
-  if (!text.includes('"TASK_STATE_COMPLETED"') || !text.includes(endpoint.expect)) throw explain("wrong answer", text);
+  if (!text.includes('"TASK_STATE_COMPLETED"') || !text.includes(endpoint.expect)) {
+    throw explain("wrong answer", text);
+  }
 };
 
 /** The events of one stream as they came, without the lines around them. */
@@ -77,8 +79,8 @@ export const sendStreamingMessage = async (pool: Pool, endpoint: Endpoint, seria
       events.push(part);
     }
   }
-  if (!events.at(-1)?.includes('"TASK_STATE_COMPLETED"'))
-    throw explain("stream ended without completion", events.at(-1) ?? rest);
+  const last = events.at(-1) ?? rest;
+  if (!last.includes('"TASK_STATE_COMPLETED"')) throw explain("stream ended without completion", last);
   return { events, firstChunkAtMs };
 };
 
