@@ -65,8 +65,8 @@ export const startProcess = async (
     await sleep(20);
   }
   child.once("exit", (code, signal) => {
-    if (signal !== "SIGTERM" && code !== 0)
-      console.error(`${options.name} ended (${code ?? signal}):\n${lines.join("\n")}`);
+    if (signal === "SIGTERM" || code === 0) return;
+    console.error(`${options.name} ended (${code ?? signal}):\n${lines.join("\n")}`);
   });
   return { name: options.name, pid: child.pid ?? 0, lines, stop: () => stopChild(child) };
 };
