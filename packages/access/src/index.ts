@@ -1,3 +1,5 @@
+export { formatCacheChange, parseCacheChange } from "./cache-change.ts";
+export type { CacheChange } from "./cache-change.ts";
 export type { AccessDeps, KeyChange, Origin } from "./access-deps.ts";
 export { auditOf, forbidden } from "./access-deps.ts";
 export type { ApiKeyMode } from "./api-key-format.ts";

@@ -1,0 +1,39 @@
+import { defineConfig, readConfig } from "@shaman/config";
+import { Secret } from "@shaman/kernel";
+import { outboundConfig } from "@shaman/outbound";
+import { redisConfig } from "@shaman/queue";
+import { z } from "zod";
+
+const cliConfig = defineConfig(
+  {
+    DATABASE_URL: {
+      schema: z
+        .string()
+        .regex(/^postgres(ql)?:\/\//, "must begin with postgres:// or postgresql://")
+        .optional(),
+      about: "PostgreSQL as the role shaman_web; found by itself beside a running `npm start`",
+    },
+    SHAMAN_SECRET_KEYS: {
+      schema: z.string().optional(),
+      about: "keys that seal stored secrets, for commands that store or use them",
+    },
+    SHAMAN_ORG: {
+      schema: z.string().optional(),
+      about: "organization of the command line where --org is not given",
+    },
+  },
+  (env) => ({
+    databaseUrl: env.DATABASE_URL === undefined ? undefined : new Secret(env.DATABASE_URL),
+    secretKeys: env.SHAMAN_SECRET_KEYS === undefined ? undefined : new Secret(env.SHAMAN_SECRET_KEYS),
+    organization: env.SHAMAN_ORG,
+  }),
+);
+
+export const readers = { cli: cliConfig, redis: redisConfig, outbound: outboundConfig };
+
+export const readCliConfig = () => readConfig(readers, process.env);
+
+export type CliConfig = Extract<ReturnType<typeof readCliConfig>, { ok: true }>["value"];
+
+/** A variable that the user named on the command line, so that a secret need not stand there itself. */
+export const variable = (name: string): string | undefined => process.env[name];

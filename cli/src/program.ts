@@ -1,0 +1,74 @@
+import { toAppError, type AppError } from "@shaman/kernel";
+import { Command, CommanderError } from "commander";
+import type { Cli } from "./cli.ts";
+import { agentValidate } from "./commands/agent-validate.ts";
+import { auditVerify } from "./commands/audit-verify.ts";
+import { doctor } from "./commands/doctor.ts";
+import { keyCreate } from "./commands/key-create.ts";
+import { keyList } from "./commands/key-list.ts";
+import { keyRevoke } from "./commands/key-revoke.ts";
+import { keyRotate } from "./commands/key-rotate.ts";
+import { orgCreate } from "./commands/org-create.ts";
+import { orgList } from "./commands/org-list.ts";
+import { isFailedAfterOutput } from "./failed-after-output.ts";
+
+type AddCommand = (parent: Command, cli: Cli) => void;
+
+const GROUPS: readonly { readonly name: string; readonly about: string; readonly commands: readonly AddCommand[] }[] = [
+  { name: "org", about: "organizations", commands: [orgCreate, orgList] },
+  { name: "key", about: "API keys", commands: [keyCreate, keyList, keyRotate, keyRevoke] },
+  { name: "agent", about: "agents", commands: [agentValidate] },
+  { name: "audit", about: "the audit log", commands: [auditVerify] },
+];
+
+const EXIT_FAILED = 1;
+const EXIT_USAGE = 2;
+
+const createProgram = (cli: Cli): Command => {
+  const program = new Command("shaman")
+    .description("Operates Shaman: organizations, keys, repositories, agents and runs.")
+    .exitOverride()
+    .showHelpAfterError("(add --help for what is possible)")
+    .configureOutput({ writeOut: cli.io.out, writeErr: cli.io.err })
+    .configureHelp({ showGlobalOptions: false });
+  for (const group of GROUPS) {
+    const parent = program.command(group.name).description(group.about);
+    for (const add of group.commands) add(parent, cli);
+  }
+  doctor(program, cli);
+  return program;
+};
+
+/** Runs one command and gives its exit code: 0 done, 1 failed or refused, 2 not understood. */
+export const runProgram = async (cli: Cli, argv: readonly string[]): Promise<number> => {
+  try {
+    await createProgram(cli).parseAsync([...argv], { from: "user" });
+    return 0;
+  } catch (error) {
+    return explain(cli, error);
+  } finally {
+    await cli.close();
+  }
+};
+
+const explain = (cli: Cli, error: unknown): number => {
+  if (error instanceof CommanderError) return error.exitCode === 0 || isHelp(error) ? 0 : EXIT_USAGE;
+  const failure = toAppError(error);
+  if (isFailedAfterOutput(failure)) return EXIT_FAILED;
+  cli.io.err(`shaman: ${sentenceOf(failure)}\n`);
+  return failure.code === "usage" ? EXIT_USAGE : EXIT_FAILED;
+};
+
+const isHelp = (error: CommanderError): boolean => error.code === "commander.helpDisplayed";
+
+/** Operators may read the reason; a stack they need not. */
+const sentenceOf = (failure: AppError): string => {
+  const cause = failure.cause instanceof Error && failure.kind !== "user" ? causeText(failure.cause) : "";
+  return cause === "" || failure.message.includes(cause) ? failure.message : `${failure.message} (${cause})`;
+};
+
+/** Node reports several refused addresses as one error without a message. */
+const causeText = (cause: Error): string => {
+  if (cause.message !== "") return cause.message;
+  return cause instanceof AggregateError ? cause.errors.map((each) => toAppError(each).message).join(", ") : cause.name;
+};
