@@ -97,7 +97,11 @@ CREATE TABLE repository (
   sync_state text NOT NULL DEFAULT 'never' CHECK (sync_state IN ('never', 'syncing', 'ok', 'failed')),
   sync_error jsonb,
   problems jsonb NOT NULL DEFAULT '[]',
+  sync_token text,
+  sync_until timestamptz,
+  default_agent text,
   synced_at timestamptz,
+  attempted_at timestamptz,
   next_sync_at timestamptz,
   created_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (org_id, id),
@@ -206,6 +210,7 @@ CREATE TABLE run (
   last_seq integer NOT NULL DEFAULT 1,
   limits jsonb NOT NULL DEFAULT '{}',
   deadline timestamptz,
+  time_left_ms bigint,
   steps integer NOT NULL DEFAULT 0,
   input_tokens bigint NOT NULL DEFAULT 0,
   output_tokens bigint NOT NULL DEFAULT 0,
@@ -221,7 +226,9 @@ CREATE TABLE run (
 CREATE INDEX run_list ON run (org_id, created_at DESC, id DESC);
 CREATE INDEX run_list_agent ON run (org_id, agent, created_at DESC, id DESC);
 CREATE INDEX run_list_state ON run (org_id, state, created_at DESC, id DESC);
-CREATE INDEX run_pending ON run (org_id, enqueued_at) WHERE state IN ('submitted', 'working');
+CREATE INDEX run_pending ON run (enqueued_at) WHERE finished_at IS NULL;
+CREATE INDEX run_pending_org ON run (org_id) WHERE finished_at IS NULL;
+CREATE INDEX run_leased ON run (worker, lease_until) WHERE lease_until IS NOT NULL;
 
 CREATE TABLE task (
   org_id text NOT NULL,
@@ -276,6 +283,7 @@ CREATE TABLE task_command (
   FOREIGN KEY (org_id, run_id) REFERENCES run (org_id, id) ON DELETE CASCADE
 );
 CREATE INDEX task_command_open ON task_command (org_id, run_id) WHERE applied_at IS NULL;
+CREATE UNIQUE INDEX task_command_one_answer ON task_command (org_id, task_id) WHERE kind = 'answer' AND applied_at IS NULL;
 
 CREATE TABLE step (
   org_id text NOT NULL,

@@ -11,6 +11,9 @@ const complaint = (stderr: string): string => {
   return (own ?? "git failed without saying why").slice(0, MAX_SHOWN_CHARS);
 };
 
+export const syncAborted = (): AppError =>
+  new AppError({ code: "sync_aborted", kind: "operational", message: "The sync was stopped." });
+
 export const repositoryTooLarge = (): AppError =>
   userError("repository_too_large", "The latest commit of the repository is larger than this installation fetches.");
 
@@ -55,9 +58,7 @@ const RULES: readonly Rule[] = [
 
 /** What a run that did not succeed means to whoever registered the repository. */
 export const gitError = (outcome: GitOutcome): AppError => {
-  if (outcome.end === "aborted") {
-    return new AppError({ code: "sync_aborted", kind: "operational", message: "The sync was stopped." });
-  }
+  if (outcome.end === "aborted") return syncAborted();
   if (outcome.end === "late") {
     return new AppError({
       code: "repository_too_slow",
