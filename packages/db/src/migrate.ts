@@ -148,7 +148,14 @@ const readMigrations = async () => {
   };
 };
 
-const loadSchemaEngine = async () => {
+/**
+ * The engine's JavaScript half holds its WebAssembly half in a variable of the module: a second instance would break
+ * what the first still holds, and a second migration of this process would never end.
+ */
+let schemaEngine: ReturnType<typeof instantiateSchemaEngine> | undefined;
+const loadSchemaEngine = () => (schemaEngine ??= instantiateSchemaEngine());
+
+const instantiateSchemaEngine = async () => {
   const engine = await import("@prisma/schema-engine-wasm/schema_engine_bg");
   const require = createRequire(import.meta.url);
   const wasmPath = require.resolve("@prisma/schema-engine-wasm").replace(/schema_engine\.js$/, "schema_engine_bg.wasm");

@@ -1,0 +1,129 @@
+import { createPostgresJtiStore, createRedisJtiStore, createTokenVerifier, type TokenClaims, type TokenVerifier } from "@shaman/access";
+import { createAgentResolver } from "@shaman/agents";
+import { encodeJsonRpcError, encodingOf } from "@shaman/a2a-wire";
+import { err, newId, ok, systemClock, toAppError, userError, type AppError, type JsonObject, type Result } from "@shaman/kernel";
+import { createOutbound } from "@shaman/outbound";
+import { openRedis } from "@shaman/queue";
+import { healthRoutes, type Logger } from "@shaman/telemetry";
+import { createOrganizationDirectory } from "@shaman/tenancy";
+import { fastify, type FastifyReply, type FastifyRequest } from "fastify";
+import { z } from "zod";
+import type { InternalConfig } from "./config.ts";
+import { connect } from "./connect.ts";
+import { writeEventStream } from "./event-stream.ts";
+import { executeTask, type ExecuteTaskDeps } from "./internal/execute-task.ts";
+import { toStreamJson } from "./internal/stream-events.ts";
+import type { RunningServer } from "./main.ts";
+
+const BODY_LIMIT_BYTES = 16 * 1024 * 1024;
+const REQUEST_TIMEOUT_MS = 30_000;
+
+const json: z.ZodType<JsonObject> = z.record(z.string(), z.json());
+const sendRequest = z.object({
+  jsonrpc: z.literal("2.0"),
+  id: z.union([z.string(), z.number()]),
+  method: z.literal("SendStreamingMessage"),
+  params: z.object({ message: z.intersection(json, z.object({ taskId: z.string(), contextId: z.string() })) }),
+});
+
+type HandlerDeps = ExecuteTaskDeps & { readonly verifier: TokenVerifier; readonly log: Logger; readonly stopping: AbortSignal };
+
+/** The server that runs agents. It listens on loopback or a private network, and takes nothing but internal tokens. */
+export const buildInternalServer = async (config: InternalConfig): Promise<RunningServer> => {
+  const { db, fanOut, log, metrics, checks, name, onError } = await connect("internal", config);
+  const redis = config.redis === null ? undefined : openRedis({ url: config.redis.url, name: `${name}-jti`, patient: false, onError });
+  const useJti = redis === undefined ? createPostgresJtiStore({ db }) : createRedisJtiStore({ redis, clock: systemClock });
+  const verifier = await createTokenVerifier({ keys: config.jwt.keys, clock: systemClock, useJti });
+  const outbound = createOutbound(config.outbound);
+  const stopping = new AbortController();
+  const deps: HandlerDeps = {
+    db,
+    verifier,
+    log,
+    stopping: stopping.signal,
+    agents: createAgentResolver({ db, clock: systemClock }),
+    models: { db, secretKeys: config.secrets, outbound },
+    organizations: createOrganizationDirectory({ db, clock: systemClock, baseDomain: "internal" }),
+  };
+
+  const app = fastify({
+    logger: false,
+    bodyLimit: BODY_LIMIT_BYTES,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    genReqId: () => newId("req"),
+    forceCloseConnections: true,
+  });
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser("application/json", { parseAs: "string" }, (_request, body, done) => done(null, body));
+  let ready = true;
+  await app.register(healthRoutes({ checks, isReady: () => ready, metrics }));
+  app.post("/a2a/v1/agents/*", (request, reply) => handle(deps, request, reply));
+
+  return {
+    log,
+    listen: async (port) => {
+      await app.listen({ host: config.server.host, port });
+      log.info("ready", { port });
+    },
+    close: async () => {
+      ready = false;
+      // The worker takes an aborted stream for what it is and sends the task again elsewhere.
+      stopping.abort();
+      await app.close();
+      redis?.disconnect();
+      await Promise.allSettled([fanOut.close(), outbound.close()]);
+      await db.close();
+    },
+  };
+};
+
+const handle = async (deps: HandlerDeps, request: FastifyRequest, reply: FastifyReply): Promise<void> => {
+  const authorized = await authorize(deps, request).catch((error: unknown) => err(toAppError(error)));
+  if (!authorized.ok) return refuse(deps, { request, reply }, authorized.error);
+  const { claims, body } = authorized.value;
+  const parsed = sendRequest.safeParse(JSON.parse(body));
+  if (!parsed.success) return refuse(deps, { request, reply }, userError("invalid_request", z.prettifyError(parsed.error)));
+  const { id, params } = parsed.data;
+  const { taskId, contextId } = params.message;
+  if (taskId !== claims.context.taskId) {
+    return refuse(deps, { request, reply }, userError("internal_token_invalid", "The token is for another task."));
+  }
+  const ids = { taskId, contextId };
+  reply.hijack();
+  const closed = new AbortController();
+  reply.raw.once("close", () => closed.abort());
+  const signal = AbortSignal.any([closed.signal, deps.stopping]);
+  const events = executeTask(deps, { context: claims.context, message: params.message, signal });
+  const envelopes = async function* (): AsyncGenerator<string, void, undefined> {
+    const working = { id: taskId, contextId, status: { state: "TASK_STATE_WORKING" } };
+    yield JSON.stringify({ jsonrpc: "2.0", id, result: { task: working } });
+    for await (const event of events) yield JSON.stringify({ jsonrpc: "2.0", id, result: toStreamJson(ids, event) });
+  };
+  await writeEventStream(reply.raw, envelopes()).catch((error: unknown) => {
+    // Whoever closed the stream stopped the execution on purpose; anything else breaks it off, and the worker sees that.
+    if (!signal.aborted) deps.log.error("task_broken_off", error, { taskId, runId: claims.context.runId });
+    reply.raw.destroy();
+  });
+};
+
+const authorize = async (
+  deps: HandlerDeps,
+  request: FastifyRequest,
+): Promise<Result<{ readonly claims: TokenClaims; readonly body: string }>> => {
+  const token = /^Bearer (\S+)$/i.exec(request.headers.authorization ?? "")?.[1];
+  if (token === undefined) return err(userError("internal_token_invalid", "An internal token is needed."));
+  const body = typeof request.body === "string" ? request.body : "";
+  const path = request.raw.url?.split("?")[0] ?? "";
+  const claims = await deps.verifier.verify(token, { method: request.method, path, body });
+  return claims.ok ? ok({ claims: claims.value, body }) : claims;
+};
+
+const refuse = async (
+  deps: HandlerDeps,
+  { request, reply }: { readonly request: FastifyRequest; readonly reply: FastifyReply },
+  error: AppError,
+): Promise<void> => {
+  if (error.kind !== "user") deps.log.error("request_failed", error, { requestId: request.id });
+  const body = { jsonrpc: "2.0", id: null, error: encodeJsonRpcError(error, request.id) };
+  await reply.code(encodingOf(error).httpStatus).send(body);
+};

@@ -1,0 +1,83 @@
+import type { TokenContext } from "@shaman/access";
+import type { AgentDefinition, AgentResolver } from "@shaman/agents";
+import type { Db } from "@shaman/db";
+import { messageText, runAgent, type EngineEvent } from "@shaman/engine";
+import { publicMessageOf, userError, type AppError, type JsonObject } from "@shaman/kernel";
+import { costUsd, resolveModel, withListedPrices, type ResolveModelDeps } from "@shaman/llm";
+import { loadMemory, loadSteps } from "@shaman/runs";
+import { defaultSettings, type OrganizationDirectory } from "@shaman/tenancy";
+
+export type ExecuteTaskDeps = {
+  readonly db: Db;
+  readonly agents: AgentResolver;
+  readonly models: ResolveModelDeps;
+  readonly organizations: Pick<OrganizationDirectory, "byId">;
+};
+
+export type ExecuteTaskInput = {
+  readonly context: TokenContext;
+  readonly message: JsonObject;
+  readonly signal: AbortSignal;
+};
+
+/** Runs the task that a verified token names, from where its recorded steps end. Its last event tells how it ended. */
+export async function* executeTask(deps: ExecuteTaskDeps, input: ExecuteTaskInput): AsyncGenerator<EngineEvent, void, undefined> {
+  const { context, message, signal } = input;
+  const { tenantId: orgId, taskId, commit } = context;
+  const colon = context.agent.indexOf(":");
+  const pinned = { orgId, repositoryId: context.agent.slice(0, colon), commit, name: context.agent.slice(colon + 1) };
+  const resolved = await deps.agents.resolvePinned(pinned);
+  if (!resolved.ok) {
+    yield failed(resolved.error);
+    return;
+  }
+  const { definition } = resolved.value;
+  const settings = (await deps.organizations.byId(orgId))?.settings ?? defaultSettings;
+  const modelName = modelNameOf(definition, settings.modelAliases);
+  if (modelName === undefined) {
+    yield failed(userError("model_not_set", `The agent ${definition.name} names no model, and the organization has no model alias "default".`));
+    return;
+  }
+  const { script } = definition;
+  const model = await resolveModel(deps.models, {
+    orgId,
+    model: modelName,
+    ...(script !== undefined && { script: { text: script.text, fileName: script.file } }),
+  });
+  if (!model.ok) {
+    yield failed(model.error);
+    return;
+  }
+  const prices = withListedPrices(settings.prices);
+  yield* runAgent(
+    { model: model.value, costUsd: (usage, name) => costUsd(usage, name, prices) },
+    {
+      definition,
+      modelName,
+      message,
+      memory: definition.memory === "context" ? await memoryOf(deps.db, { orgId, taskId }) : [],
+      // The first holder of a lease is the first to work on the run: nothing can be recorded yet.
+      recorded: context.leaseEpoch === 1 ? [] : await loadSteps(deps.db, { orgId, taskId }),
+      budget: context.budget,
+      deadline: context.deadline,
+      signal,
+    },
+  );
+}
+
+/** The model of an agent, an organization's alias resolved once; `default` is what agents without a model get. */
+const modelNameOf = (definition: AgentDefinition, aliases: Readonly<Record<string, string>>): string | undefined => {
+  const name = definition.model ?? "default";
+  if (name.includes("/")) return name;
+  return Object.hasOwn(aliases, name) ? aliases[name] : undefined;
+};
+
+const memoryOf = async (db: Db, task: { readonly orgId: string; readonly taskId: string }) => {
+  const exchanges = await loadMemory(db, task);
+  return exchanges.map(({ message, answer }) => ({ prompt: messageText(message), answer: messageText({ parts: answer }) }));
+};
+
+const failed = (error: AppError): EngineEvent => ({
+  type: "failed",
+  failure: { code: error.code, message: error.message, publicMessage: publicMessageOf(error), retryable: error.kind === "operational" },
+});

@@ -1,0 +1,163 @@
+import { createAuthenticator } from "@shaman/access";
+import { createAgentResolver } from "@shaman/agents";
+import { encodeHttpError, encodeJsonRpcError, encodingOf } from "@shaman/a2a-wire";
+import { newId, systemClock, toAppError, userError, type AppError } from "@shaman/kernel";
+import { CHANNELS, createPostgresJobQueue, createRedisJobQueue, openRedis } from "@shaman/queue";
+import { createRunWatcher } from "@shaman/runs";
+import { healthRoutes, type Logger } from "@shaman/telemetry";
+import { createOrganizationDirectory } from "@shaman/tenancy";
+import { fastify, type FastifyError, type FastifyReply, type FastifyRequest } from "fastify";
+import type { PublicConfig } from "./config.ts";
+import { connect } from "./connect.ts";
+import type { RunningServer } from "./main.ts";
+import { createOpenStreams } from "./public/open-streams.ts";
+import { createQueueDepth } from "./public/queue-depth.ts";
+import { createRateLimits } from "./public/rate-limits.ts";
+import { sendAgentCard, sendCatalogue } from "./routes/agent-cards.ts";
+import { createJsonRpcRoute } from "./routes/json-rpc.ts";
+import { executeShortForm, sendTask } from "./routes/short-form.ts";
+
+const BODY_LIMIT_BYTES = 1_000_000;
+const REQUEST_TIMEOUT_MS = 30_000;
+const FLUSH_MS = 5_000;
+const AGENTS = "/a2a/v1/agents/";
+const CARD = "/.well-known/agent-card.json";
+const EXECUTE = "/execute";
+
+/** The server that partners call: authenticates, records, enqueues, streams back. It runs no model and no tool. */
+export const buildPublicServer = async (config: PublicConfig): Promise<RunningServer> => {
+  const { db, fanOut, log, metrics, checks, name, onError } = await connect("public", config);
+  const { url } = config.database;
+  const queueOptions = { name, onError, takes: false };
+  const queue =
+    config.redis === null
+      ? createPostgresJobQueue({ ...queueOptions, url, poolSize: config.database.poolSize })
+      : createRedisJobQueue({ ...queueOptions, url: config.redis.url });
+  const redis = config.redis === null ? undefined : openRedis({ url: config.redis.url, name: `${name}-limits`, patient: false, onError });
+  const authenticator = createAuthenticator({ db, clock: systemClock, origin: { server: "public" } });
+  const organizations = createOrganizationDirectory({ db, clock: systemClock, baseDomain: config.tenancy.baseDomain });
+  const agents = createAgentResolver({ db, clock: systemClock });
+  await fanOut.subscribe(CHANNELS.cache, (payload) => {
+    const [what, orgId = "", id = ""] = payload.split(":");
+    if (what === "key") authenticator.invalidateKey({ orgId, keyId: id });
+    if (what === "agents") agents.invalidate(orgId);
+    if (what === "organization") organizations.invalidate();
+  });
+  fanOut.onGap(() => {
+    authenticator.invalidateAll();
+    agents.invalidate();
+    organizations.invalidate();
+  });
+  const watcher = await createRunWatcher({ db, fanOut, onError });
+  const streams = createOpenStreams();
+  metrics.gauge("shaman_open_streams", "Open event streams of callers", streams.count);
+  const deps = {
+    db,
+    queue,
+    fanOut,
+    watcher,
+    agents,
+    authenticator,
+    organizations,
+    streams,
+    log,
+    tenancy: config.tenancy,
+    rateLimits: createRateLimits(redis),
+    isQueueFull: createQueueDepth(db),
+    onEnqueueFailed: (error: Error, runId: string) => log.error("enqueue_failed", error, { runId }),
+  };
+
+  const app = fastify({
+    logger: false,
+    bodyLimit: BODY_LIMIT_BYTES,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    trustProxy: config.proxy.trusted.length > 0 ? config.proxy.trusted : false,
+    genReqId: () => newId("req"),
+    forceCloseConnections: true,
+    routerOptions: { maxParamLength: 1_000 },
+  });
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser(["application/json", "application/a2a+json"], { parseAs: "string" }, (_request, body, done) => done(null, body));
+  app.addHook("onRequest", async (request, reply) => void reply.header("x-request-id", request.id));
+  app.setErrorHandler((error, request, reply) => sendError({ log }, { request, reply }, error));
+  app.setNotFoundHandler((request, reply) =>
+    sendError({ log }, { request, reply }, userError("not_found", "There is nothing at this address. An agent's card says how it is called.")),
+  );
+  let ready = true;
+  await app.register(healthRoutes({ checks, isReady: () => ready }));
+
+  const sendRpc = createJsonRpcRoute(deps);
+  app.get(CARD, (request, reply) => sendAgentCard(deps, { request, reply }));
+  app.get("/a2a/v1/agents", (request, reply) => sendCatalogue(deps, { request, reply }));
+  app.get(`${AGENTS}*`, (request, reply) => {
+    const path = pathBelow(request, AGENTS);
+    if (!path.endsWith(CARD)) return reply.callNotFound();
+    return sendAgentCard(deps, { request, reply }, path.slice(0, -CARD.length));
+  });
+  app.post(`${AGENTS}*`, (request, reply) => {
+    const path = pathBelow(request, AGENTS);
+    if (path.endsWith(EXECUTE)) return executeShortForm(deps, { request, reply }, path.slice(0, -EXECUTE.length));
+    return sendRpc({ request, reply }, path);
+  });
+  app.get<{ Params: { id: string } }>("/a2a/v1/tasks/:id", (request, reply) => sendTask(deps, { request, reply }, request.params.id));
+
+  const flush = (): void => void authenticator.flush().catch((error: unknown) => log.error("flush_failed", error));
+  const timer = setInterval(flush, FLUSH_MS);
+
+  return {
+    log,
+    listen: async (port) => {
+      await app.listen({ host: config.server.host, port });
+      log.info("ready", { port });
+    },
+    close: async () => {
+      ready = false;
+      clearInterval(timer);
+      watcher.close();
+      await app.close();
+      await authenticator.flush().catch(onError);
+      redis?.disconnect();
+      await Promise.allSettled([queue.close(), fanOut.close()]);
+      await db.close();
+    },
+  };
+};
+
+/** The rest of the path, decoded, a slash at its end not counted. */
+const pathBelow = (request: FastifyRequest, prefix: string): string => {
+  const path = (request.raw.url ?? "").split("?")[0] ?? "";
+  const rest = path.slice(prefix.length).replace(/\/$/, "");
+  try {
+    return decodeURIComponent(rest);
+  } catch {
+    return rest;
+  }
+};
+
+const sendError = async (
+  deps: { readonly log: Logger },
+  { request, reply }: { readonly request: FastifyRequest; readonly reply: FastifyReply },
+  thrown: unknown,
+): Promise<void> => {
+  const error = asAppError(thrown);
+  if (error.kind !== "user") deps.log.error("request_failed", error, { requestId: request.id });
+  const { httpStatus } = encodingOf(error);
+  if (httpStatus === 401) reply.header("www-authenticate", 'Bearer realm="a2a"');
+  if (error.retryAfterMs !== undefined) reply.header("retry-after", Math.ceil(error.retryAfterMs / 1_000));
+  const isRpc = request.method === "POST" && !request.url.split("?")[0]?.endsWith(EXECUTE);
+  const body = isRpc ? { jsonrpc: "2.0", id: null, error: encodeJsonRpcError(error, request.id) } : encodeHttpError(error, request.id);
+  await reply.code(httpStatus).type("application/json").send(JSON.stringify(body));
+};
+
+/** Fastify's own refusals, in our words. */
+const asAppError = (thrown: unknown): AppError => {
+  const { code }: Partial<FastifyError> = thrown instanceof Error ? thrown : {};
+  switch (code) {
+    case "FST_ERR_CTP_BODY_TOO_LARGE":
+      return userError("body_too_large", `The request body is larger than ${BODY_LIMIT_BYTES} bytes.`);
+    case "FST_ERR_CTP_INVALID_MEDIA_TYPE":
+      return userError("media_type_not_supported", "Send the body as Content-Type: application/json.");
+    default:
+      return toAppError(thrown);
+  }
+};

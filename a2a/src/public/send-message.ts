@@ -1,0 +1,170 @@
+import { invalidParams, type SendParams } from "@shaman/a2a-wire";
+import { agentResource } from "@shaman/access";
+import type { Db } from "@shaman/db";
+import { AppError, unwrap, userError } from "@shaman/kernel";
+import type { FanOut } from "@shaman/queue";
+import {
+  acceptMessage,
+  answerTask,
+  awaitTask,
+  findTask,
+  isTerminal,
+  type AcceptDeps,
+  type RunLimits,
+  type RunWatcher,
+  type TaskView,
+} from "@shaman/runs";
+import type { Call } from "./call.ts";
+import type { QueueDepth } from "./queue-depth.ts";
+import { tooManyRequests } from "./rate-limits.ts";
+
+export type SendDeps = AcceptDeps & {
+  readonly db: Db;
+  readonly fanOut: FanOut;
+  readonly watcher: RunWatcher;
+  readonly isQueueFull: QueueDepth;
+};
+
+/** A message that was taken: for a new task, or for one that waited. */
+export type Taken = {
+  readonly runId: string;
+  readonly taskId: string;
+  readonly contextId: string;
+  /** The last event the caller knows of by this answer; 0 when it knows none. */
+  readonly afterSeq: number;
+  /** The task as it is, where that is known without looking. */
+  readonly view?: TaskView;
+};
+
+const DEFAULT_PRIORITY = 3;
+const QUEUE_FULL_RETRY_MS = 5_000;
+
+export const taskNotFound = (): AppError =>
+  userError("task_not_found", "There is no such task here. Check its id, and that you ask the agent it was sent to.");
+
+/** Takes a checked message: starts a task, or answers one that waits (A2A 1.0.1 §3.1.1, §3.4). Throws `AppError`. */
+export const takeMessage = (deps: SendDeps, call: Call, send: SendParams): Promise<Taken> => {
+  if (send.asksForPush) {
+    throw userError("push_notification_not_supported", "This agent does not send push notifications. Leave taskPushNotificationConfig out.");
+  }
+  return send.taskId === undefined ? startTask(deps, call, send) : continueTask(deps, call, { ...send, taskId: send.taskId });
+};
+
+const startTask = async (deps: SendDeps, call: Call, send: SendParams): Promise<Taken> => {
+  const { organization, principal, agent } = call;
+  const { definition } = agent;
+  if (await deps.isQueueFull(organization.id, organization.settings.intake.queuedRuns)) {
+    throw tooManyRequests(QUEUE_FULL_RETRY_MS, "This organization has as many unfinished runs as it may.");
+  }
+  const accepted = unwrap(
+    await acceptMessage(deps, {
+      orgId: organization.id,
+      principal: principal.id,
+      apiKeyId: principal.apiKeyId,
+      userId: principal.userId ?? null,
+      agent: definition.name,
+      repositoryId: agent.repositoryId,
+      commit: agent.commit,
+      limits: limitsOf(call),
+      priority: Math.min(definition.priority ?? DEFAULT_PRIORITY, principal.priority ?? DEFAULT_PRIORITY),
+      message: send.message,
+      contextId: send.contextId,
+      messageId: definition.deduplicate ? send.messageId : null,
+      idempotencyKey: call.idempotencyKey,
+      traceparent: call.traceparent,
+      ip: call.ip,
+      protocol: call.protocol,
+    }),
+  );
+  const { runId, taskId, contextId, created, at } = accepted;
+  if (!created) return { runId, taskId, contextId, afterSeq: 0 };
+  const view: TaskView = {
+    orgId: organization.id,
+    runId,
+    taskId,
+    contextId,
+    agent: definition.name,
+    principal: principal.id,
+    state: "submitted",
+    statusMessage: undefined,
+    statusAt: at,
+    artifacts: [],
+    history: send.historyLength === 0 ? undefined : [{ ...send.message, taskId, contextId }],
+    lastSeq: 1,
+  };
+  return { runId, taskId, contextId, afterSeq: 1, view };
+};
+
+/** The agent's own limits, within what the organization allows. */
+const limitsOf = ({ organization, agent }: Call): RunLimits => {
+  const { run, retry } = organization.settings;
+  const own = agent.definition.limits;
+  return {
+    maxSteps: own.maxSteps ?? run.maxSteps,
+    maxToolCalls: own.maxToolCalls ?? run.maxToolCalls,
+    maxDepth: own.maxDepth ?? run.maxDepth,
+    maxTokens: own.maxTokens ?? run.maxTokens,
+    maxCostUsd: own.maxCostUsd ?? run.maxCostUsd,
+    timeoutSeconds: own.timeoutSeconds ?? run.timeoutSeconds,
+    maxAttempts: agent.definition.retry.maxAttempts ?? retry.maxAttempts,
+    backoffSeconds: agent.definition.retry.backoffSeconds ?? retry.backoffSeconds,
+  };
+};
+
+const continueTask = async (deps: SendDeps, call: Call, send: SendParams & { readonly taskId: string }): Promise<Taken> => {
+  const { organization, principal, agent } = call;
+  const task = await findTask(deps.db, {
+    orgId: organization.id,
+    taskId: send.taskId,
+    principal: principal.id,
+    agent: agent.definition.name,
+    historyLength: 0,
+  });
+  if (task === undefined) throw taskNotFound();
+  const { runId, taskId, contextId } = task;
+  if (send.contextId !== undefined && send.contextId !== contextId) {
+    throw invalidParams([{ field: "message.contextId", description: "is not the context of the task that taskId names" }]);
+  }
+  const answered = await answerTask(deps, {
+    orgId: organization.id,
+    runId,
+    taskId,
+    contextId,
+    agent: agent.definition.name,
+    principal: principal.id,
+    actor: principal.apiKeyId === null ? principal.id : `key:${principal.apiKeyId}`,
+    server: "public",
+    protocol: call.protocol,
+    message: send.message,
+    messageId: agent.definition.deduplicate ? send.messageId : null,
+  });
+  if (!answered.ok) {
+    const ended = answered.error.code === "task_not_waiting" && isTerminal(task.state);
+    throw ended
+      ? userError("unsupported_operation", "The task is finished and takes no more messages. Send a new message without taskId, in the same context.")
+      : answered.error;
+  }
+  // A repeat joins the task as it is now; a new answer is followed by newer events than the question.
+  return { runId, taskId, contextId, afterSeq: answered.value.created ? task.lastSeq : 0 };
+};
+
+/** Waits for the task as a blocking send does, no longer than the organization's limit; then gives it as it is. */
+export const awaitAnswer = async (deps: SendDeps, call: Call, taken: Taken): Promise<TaskView> => {
+  const { organization, signal, historyLength } = call;
+  const limit = AbortSignal.timeout(organization.settings.intake.blockingWaitSeconds * 1_000);
+  const query = {
+    orgId: organization.id,
+    taskId: taken.taskId,
+    ...(historyLength !== undefined && { historyLength }),
+  };
+  const task = await awaitTask(deps, { query, runId: taken.runId, afterSeq: taken.afterSeq, signal: AbortSignal.any([signal, limit]) });
+  if (task === undefined) throw taskNotFound();
+  return task;
+};
+
+/** The permission that calling an agent takes. */
+export const assertMayExecute = ({ principal, agent }: Call): void => {
+  const { name } = agent.definition;
+  if (principal.can("agent:execute", agentResource(name))) return;
+  throw userError("forbidden", `This key may not call the agent ${name}. It needs the permission agent:execute on /agents/${name}/.`);
+};

@@ -1,0 +1,54 @@
+import type { JsonObject } from "@shaman/kernel";
+import { z } from "zod";
+import { TRACE_EXTENSION, traceRecord } from "./trace.ts";
+
+const object: z.ZodType<JsonObject> = z.record(z.string(), z.json());
+
+const metadata = z.looseObject({ [TRACE_EXTENSION]: traceRecord.optional() }).optional();
+
+/** The names of A2A's states (§4.1.3) that an agent of ours sends. */
+export const AGENT_STATES = [
+  "TASK_STATE_SUBMITTED",
+  "TASK_STATE_WORKING",
+  "TASK_STATE_COMPLETED",
+  "TASK_STATE_FAILED",
+  "TASK_STATE_CANCELED",
+  "TASK_STATE_REJECTED",
+  "TASK_STATE_INPUT_REQUIRED",
+  "TASK_STATE_AUTH_REQUIRED",
+] as const;
+
+const statusUpdate = z.object({
+  taskId: z.string(),
+  status: z.object({ state: z.enum(AGENT_STATES), message: object.optional() }),
+  metadata,
+});
+
+const artifactUpdate = z.object({
+  taskId: z.string(),
+  artifact: z.object({
+    artifactId: z.string(),
+    name: z.string().optional(),
+    description: z.string().optional(),
+    parts: z.array(object),
+    metadata: object.optional(),
+  }),
+  append: z.boolean().default(false),
+  lastChunk: z.boolean().default(false),
+});
+
+/** A StreamResponse of an agent (A2A 1.0.1 §3.2.3), as far as we look at it. */
+export const agentEvent = z.union([
+  z.object({ statusUpdate }),
+  z.object({ artifactUpdate }),
+  z.object({ task: z.object({ id: z.string() }) }),
+]);
+export type AgentEvent = z.output<typeof agentEvent>;
+export type AgentStatus = z.output<typeof statusUpdate>;
+export type AgentArtifact = z.output<typeof artifactUpdate>;
+
+/** One JSON-RPC response inside a stream. */
+export const streamEnvelope = z.union([
+  z.object({ result: agentEvent }),
+  z.object({ error: z.object({ code: z.number(), message: z.string() }) }),
+]);

@@ -1,0 +1,11 @@
+export type { AgentArtifact, AgentEvent, AgentStatus } from "./agent-events.ts";
+export { encodeHttpError, encodeJsonRpcError, encodingOf } from "./errors.ts";
+export type { FieldViolation, JsonRpcError } from "./errors.ts";
+export { isObject } from "./proto-json.ts";
+export { INPUT_MODES, invalidParams, parseSendParams, parseTaskParams } from "./send-params.ts";
+export type { MessageLimits, SendParams } from "./send-params.ts";
+export { readSse } from "./sse.ts";
+export { agentUnavailable, streamMessage } from "./stream-message.ts";
+export { toSdkMessage, toSdkPart, toSdkTask, toStreamResponse } from "./task-json.ts";
+export { TRACE_EXTENSION, traceMetadata, traceRecord } from "./trace.ts";
+export type { TraceRecord } from "./trace.ts";

@@ -1,0 +1,24 @@
+/**
+ * Splits a byte stream into the data of its server-sent events (WHATWG HTML §9.2.6). Comments, ids, retry and event
+ * names are passed over. Throws a RangeError on an event larger than `maxBytes`.
+ */
+export async function* readSse(bytes: AsyncIterable<Uint8Array>, maxBytes: number): AsyncGenerator<string, void, undefined> {
+  const decoder = new TextDecoder();
+  let rest = "";
+  let data: string[] = [];
+  for await (const chunk of bytes) {
+    rest += decoder.decode(chunk, { stream: true });
+    let from = 0;
+    for (let end = rest.indexOf("\n", from); end >= 0; end = rest.indexOf("\n", from)) {
+      const line = rest.charCodeAt(end - 1) === 13 && end > from ? rest.slice(from, end - 1) : rest.slice(from, end);
+      from = end + 1;
+      if (line.startsWith("data:")) data.push(line.charCodeAt(5) === 32 ? line.slice(6) : line.slice(5));
+      else if (line === "" && data.length > 0) {
+        yield data.length === 1 ? (data[0] ?? "") : data.join("\n");
+        data = [];
+      }
+    }
+    rest = rest.slice(from);
+    if (rest.length > maxBytes) throw new RangeError(`A server-sent event is larger than ${maxBytes} bytes`);
+  }
+}

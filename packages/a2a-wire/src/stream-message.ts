@@ -1,0 +1,70 @@
+import { AppError } from "@shaman/kernel";
+import type { Dispatcher } from "undici";
+import { streamEnvelope, type AgentEvent } from "./agent-events.ts";
+import { readSse } from "./sse.ts";
+
+const MAX_EVENT_BYTES = 4_000_000;
+const MAX_ERROR_BYTES = 100_000;
+
+export type StreamCall = {
+  readonly origin: string;
+  readonly path: string;
+  /** A JSON-RPC SendStreamingMessage request, exactly the bytes that were signed. */
+  readonly body: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly signal: AbortSignal;
+};
+
+/** The other side could not be reached, or its answer broke off. `started` says whether it had begun to work. */
+export const agentUnavailable = (message: string, started: boolean, cause?: unknown): AppError =>
+  new AppError({
+    code: started ? "agent_stream_broken" : "agent_unavailable",
+    kind: "operational",
+    message,
+    ...(cause !== undefined && { cause }),
+  });
+
+/**
+ * Sends a message and gives the agent's events as they come (A2A 1.0.1 §3.1.2, §9.4.2). Ends when the stream does.
+ * Throws `agent_unavailable` before the first event, `agent_stream_broken` after it, `agent_refused` for an error answer.
+ */
+export async function* streamMessage(dispatcher: Dispatcher, call: StreamCall): AsyncGenerator<AgentEvent, void, undefined> {
+  const response = await dispatcher
+    .request({
+      origin: call.origin,
+      path: call.path,
+      method: "POST",
+      headers: { ...call.headers, "content-type": "application/json", accept: "text/event-stream", "a2a-version": "1.0" },
+      body: call.body,
+      signal: call.signal,
+      bodyTimeout: 0,
+    })
+    .catch((cause: unknown) => {
+      if (call.signal.aborted) throw call.signal.reason;
+      throw agentUnavailable(`The agent at ${call.origin} cannot be reached`, false, cause);
+    });
+  const type = String(response.headers["content-type"] ?? "");
+  if (response.statusCode !== 200 || !type.startsWith("text/event-stream")) {
+    const text = (await response.body.text()).slice(0, MAX_ERROR_BYTES);
+    throw refused(response.statusCode, text);
+  }
+  let started = false;
+  try {
+    for await (const data of readSse(response.body, MAX_EVENT_BYTES)) {
+      const envelope = streamEnvelope.parse(JSON.parse(data));
+      if ("error" in envelope) throw refused(200, envelope.error.message);
+      started = true;
+      yield envelope.result;
+    }
+  } catch (error) {
+    if (call.signal.aborted) throw call.signal.reason;
+    if (error instanceof AppError) throw error;
+    throw agentUnavailable(`The answer of ${call.origin} broke off`, started, error);
+  }
+}
+
+const refused = (status: number, text: string): AppError => {
+  const away = status === 502 || status === 503 || status === 504;
+  if (away) return agentUnavailable(`The agent answered ${status}`, false);
+  return new AppError({ code: "agent_refused", kind: "unexpected", message: `The agent refused the message: ${status} ${text}` });
+};

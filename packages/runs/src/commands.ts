@@ -1,0 +1,161 @@
+import { auditStatement } from "@shaman/audit";
+import { isUniqueViolation, toJsonb, type Db } from "@shaman/db";
+import { err, newId, ok, userError, type JsonObject, type Result } from "@shaman/kernel";
+import { CHANNELS, type FanOut, type JobQueue } from "@shaman/queue";
+import { contentHash, dedupeKeyOf, messageIdReused, type AcceptDeps } from "./accept.ts";
+import { wakeUpOf } from "./wake-up.ts";
+
+export type CommandDeps = AcceptDeps & { readonly fanOut: FanOut };
+
+type Target = {
+  readonly orgId: string;
+  readonly runId: string;
+  readonly taskId: string;
+  readonly agent: string;
+  /** Who asks: a principal. */
+  readonly actor: string;
+  readonly server: "public" | "web";
+  readonly protocol: string;
+};
+
+const URGENT = 1;
+
+// The wake makes a new job id, so that a worker looks at the run even if an older job is still queued.
+const COMMAND = `
+WITH command AS (
+  INSERT INTO task_command (org_id, id, run_id, task_id, kind, payload, actor)
+  SELECT $1, $4, $2, $3, $5, $6, $7 FROM run
+  WHERE org_id = $1 AND id = $2 AND ($8 OR finished_at IS NULL)
+  RETURNING id
+)
+UPDATE run SET wake = wake + 1, enqueued_at = now() FROM command WHERE org_id = $1 AND run.id = $2
+RETURNING wake`;
+
+/**
+ * Leaves a command for the run's lease holder, with its audit row, and wakes one where nobody holds the lease. Gives
+ * false, having changed nothing, when the run is finished already. The command's effect is seen in the run's events.
+ */
+export const commandRun = async (
+  deps: CommandDeps,
+  target: Target,
+  command: { readonly kind: "cancel" | "retry"; readonly payload?: JsonObject },
+): Promise<boolean> => {
+  const [updated] = await deps.db.batch(target.orgId, [
+    {
+      name: "command_run",
+      text: COMMAND,
+      values: [
+        target.orgId,
+        target.runId,
+        target.taskId,
+        newId("cmd"),
+        command.kind,
+        toJsonb(command.payload ?? {}),
+        target.actor,
+        command.kind === "retry",
+      ],
+    },
+    auditOf(target, `task:${command.kind}`),
+  ]);
+  const row = updated?.rows[0];
+  if (row === undefined) return false;
+  await wake(deps, target, row.wake);
+  return true;
+};
+
+const auditOf = (target: Target, action: string) =>
+  auditStatement({
+    orgId: target.orgId,
+    actor: target.actor,
+    action,
+    resource: target.taskId,
+    result: "ok",
+    agent: target.agent,
+    runId: target.runId,
+    taskId: target.taskId,
+    server: target.server,
+    protocol: target.protocol,
+  });
+
+const wake = async (
+  deps: { readonly queue: JobQueue; readonly fanOut: FanOut; readonly onEnqueueFailed: AcceptDeps["onEnqueueFailed"] },
+  target: { readonly orgId: string; readonly runId: string },
+  number: number,
+): Promise<void> => {
+  deps.fanOut.publish(CHANNELS.command, target.runId);
+  const job = wakeUpOf({ orgId: target.orgId, runId: target.runId, wake: number, priority: URGENT });
+  await deps.queue.add(job).catch((error: unknown) => {
+    deps.onEnqueueFailed(error instanceof Error ? error : new Error(String(error)), target.runId);
+  });
+};
+
+const ANSWER = `
+WITH waiting AS (
+  SELECT t.run_id, t.context_id, coalesce((SELECT max(position) FROM message WHERE org_id = $1 AND task_id = $2), 0) AS position
+  FROM task t WHERE t.org_id = $1 AND t.id = $2 AND t.state = 'input_required'
+), msg AS (
+  INSERT INTO message (org_id, id, run_id, task_id, position, role, content, content_hash, dedupe_key)
+  SELECT $1, $3, run_id, $2, position + 1, 'user', $4::jsonb, $5, $6 FROM waiting
+  ON CONFLICT (org_id, dedupe_key) WHERE dedupe_key IS NOT NULL DO NOTHING
+  RETURNING run_id
+), command AS (
+  INSERT INTO task_command (org_id, id, run_id, task_id, kind, payload, actor)
+  SELECT $1, $7, run_id, $2, 'answer', $4::jsonb, $8 FROM msg
+)
+UPDATE run SET wake = wake + 1, enqueued_at = now() FROM msg WHERE run.org_id = $1 AND run.id = msg.run_id
+RETURNING run.id AS run_id, wake`;
+
+export type AnswerInput = Target & {
+  readonly contextId: string;
+  readonly principal: string;
+  /** An A2A Message of the caller. */
+  readonly message: JsonObject;
+  readonly messageId: string | null;
+};
+
+/**
+ * Takes a message for a task that waits for input (A2A 1.0.1 §3.4.3), with its command and audit row. A repeat of the same
+ * message changes nothing. Errors: `task_not_waiting` when it does not wait (any more), `message_id_reused`.
+ */
+export const answerTask = async (deps: CommandDeps, input: AnswerInput): Promise<Result<{ readonly created: boolean }>> => {
+  const dedupeKey = dedupeKeyOf({ ...input, idempotencyKey: undefined });
+  const hash = contentHash(input.message);
+  const content = toJsonb({ ...input.message, taskId: input.taskId, contextId: input.contextId });
+  const statement = {
+    name: "answer_task",
+    text: ANSWER,
+    values: [input.orgId, input.taskId, newId("msg"), content, hash, dedupeKey, newId("cmd"), input.actor],
+  };
+  try {
+    const [updated] = await deps.db.batch(input.orgId, [statement, auditOf(input, "task:answer")]);
+    const row = updated?.rows[0];
+    if (row !== undefined) {
+      await wake(deps, input, row.wake);
+      return ok({ created: true });
+    }
+  } catch (error) {
+    const raced = isUniqueViolation(error, "task_command_one_answer") || isUniqueViolation(error, "message_org_id_task_id_position_key");
+    if (!raced) throw error;
+  }
+  return dedupeKey === null ? err(notWaiting()) : findRepeat(deps.db, { orgId: input.orgId, taskId: input.taskId, dedupeKey, hash });
+};
+
+const notWaiting = () =>
+  userError("task_not_waiting", "The task does not wait for a message now. Send a new message without taskId to start another task.");
+
+const findRepeat = async (
+  db: Db,
+  search: { readonly orgId: string; readonly taskId: string; readonly dedupeKey: string; readonly hash: string },
+): Promise<Result<{ readonly created: boolean }>> => {
+  const [found] = await db.batch(search.orgId, [
+    {
+      name: "find_repeat",
+      text: "SELECT task_id, content_hash FROM message WHERE org_id = $1 AND dedupe_key = $2",
+      values: [search.orgId, search.dedupeKey],
+    },
+  ]);
+  const row = found?.rows[0];
+  if (row === undefined) return err(notWaiting());
+  if (row.task_id !== search.taskId || row.content_hash !== search.hash) return err(messageIdReused());
+  return ok({ created: false });
+};

@@ -1,0 +1,59 @@
+import type { Json, JsonObject } from "@shaman/kernel";
+import { z } from "zod";
+import { TASK_STATES } from "./states.ts";
+
+const json: z.ZodType<Json> = z.json();
+const jsonObject: z.ZodType<JsonObject> = z.record(z.string(), json);
+
+/** What happened in a run, in the order it happened. The only place that lists the types. */
+export const runEvent = z.discriminatedUnion("type", [
+  z.object({
+    type: z.literal("task.status"),
+    payload: z.object({
+      state: z.enum(TASK_STATES),
+      /** An A2A Message of the agent that explains the state. */
+      message: jsonObject.optional(),
+      /** ISO 8601, UTC. */
+      timestamp: z.string(),
+    }),
+  }),
+  z.object({
+    type: z.literal("task.artifact"),
+    payload: z.object({
+      artifactId: z.string(),
+      name: z.string().optional(),
+      description: z.string().optional(),
+      /** A2A Parts. */
+      parts: z.array(jsonObject),
+      metadata: jsonObject.optional(),
+      append: z.boolean(),
+      lastChunk: z.boolean(),
+    }),
+  }),
+  z.object({
+    type: z.literal("step"),
+    payload: z.object({
+      position: z.int(),
+      kind: z.enum(["model", "tool", "call", "input", "approval"]),
+      name: z.string(),
+      state: z.enum(["started", "done", "failed", "unknown"]),
+      /** Model steps only. */
+      model: z.string().optional(),
+      inputTokens: z.int().optional(),
+      outputTokens: z.int().optional(),
+      /** Null where no price is known. */
+      costUsd: z.number().nullable().optional(),
+    }),
+  }),
+  z.object({
+    type: z.literal("run.retry"),
+    payload: z.object({ attempt: z.int(), code: z.string(), message: z.string(), retryAt: z.string() }),
+  }),
+]);
+export type RunEvent = z.output<typeof runEvent>;
+export type RunEventType = RunEvent["type"];
+export type StatusPayload = Extract<RunEvent, { type: "task.status" }>["payload"];
+export type ArtifactPayload = Extract<RunEvent, { type: "task.artifact" }>["payload"];
+
+/** An event as recorded. `seq` counts from 1 within the run without a gap. */
+export type RecordedEvent = RunEvent & { readonly seq: number; readonly taskId: string };

@@ -1,0 +1,124 @@
+import type { Db, Row } from "@shaman/db";
+import type { JsonObject } from "@shaman/kernel";
+import { z } from "zod";
+import { TASK_STATES, type TaskState } from "./states.ts";
+
+/** A run under this worker's lease. `epoch` is the fencing token of everything written for it. */
+export type LeasedRun = {
+  readonly orgId: string;
+  readonly runId: string;
+  readonly rootTaskId: string;
+  readonly contextId: string;
+  readonly agent: string;
+  readonly repositoryId: string;
+  readonly commit: string;
+  readonly principal: string;
+  readonly apiKeyId: string | null;
+  readonly userId: string | null;
+  readonly traceparent: string | null;
+  readonly epoch: number;
+  readonly wake: number;
+  readonly priority: number;
+  readonly deadline: Date;
+  readonly attempts: number;
+  /** Claims in a row, this one included, without a newly finished step. */
+  readonly barrenClaims: number;
+  readonly limits: JsonObject;
+  readonly used: { readonly steps: number; readonly tokens: number; readonly costUsd: number };
+  readonly taskState: TaskState;
+  /** The root task's messages of its caller, oldest first. */
+  readonly messages: readonly JsonObject[];
+  readonly commands: readonly OpenCommand[];
+};
+
+export type OpenCommand = {
+  readonly id: string;
+  readonly kind: "cancel" | "answer" | "approve" | "refuse" | "retry";
+  readonly taskId: string;
+  readonly payload: JsonObject;
+  readonly actor: string;
+};
+
+const CLAIM = `
+UPDATE run SET lease_epoch = lease_epoch + 1, lease_until = now() + $3 * interval '1 millisecond', worker = $4,
+  state = 'working', suspended_on = NULL, barren_claims = barren_claims + 1, started_at = coalesce(started_at, now()),
+  deadline = CASE WHEN time_left_ms IS NOT NULL THEN now() + time_left_ms * interval '1 millisecond'
+    ELSE coalesce(deadline, now() + (limits->>'timeoutSeconds')::integer * interval '1 second') END,
+  time_left_ms = NULL
+WHERE org_id = $1 AND id = $2 AND (lease_until IS NULL OR lease_until < now())
+  AND (state IN ('submitted', 'working') AND (wake_at IS NULL OR wake_at <= now())
+    OR finished_at IS NULL AND EXISTS (
+      SELECT 1 FROM task_command c WHERE c.org_id = $1 AND c.run_id = $2 AND c.applied_at IS NULL))
+RETURNING root_task_id, context_id, agent, repository_id, commit, principal, api_key_id, user_id, traceparent, lease_epoch,
+  wake, priority, deadline, attempts, barren_claims, limits, steps, input_tokens + output_tokens AS tokens,
+  cost_usd::float8 AS cost_usd,
+  (SELECT t.state FROM task t WHERE t.org_id = $1 AND t.id = root_task_id) AS task_state,
+  (SELECT json_agg(m.content ORDER BY m.position) FROM message m
+    WHERE m.org_id = $1 AND m.task_id = root_task_id AND m.role = 'user') AS messages,
+  (SELECT json_agg(json_build_object('id', c.id, 'kind', c.kind, 'taskId', c.task_id, 'payload', c.payload, 'actor', c.actor)
+      ORDER BY c.created_at)
+    FROM task_command c WHERE c.org_id = $1 AND c.run_id = $2 AND c.applied_at IS NULL) AS commands`;
+
+/**
+ * Takes the run's lease in one statement, or gives nothing when somebody else holds it or there is nothing to do. The
+ * lease must be renewed within `leaseMs`, and every write under it carries its epoch.
+ */
+export const claimRun = async (
+  db: Db,
+  input: { readonly orgId: string; readonly runId: string; readonly leaseMs: number; readonly worker: string },
+): Promise<LeasedRun | undefined> => {
+  const [claimed] = await db.batch(input.orgId, [
+    { name: "claim_run", text: CLAIM, values: [input.orgId, input.runId, input.leaseMs, input.worker] },
+  ]);
+  const row = claimed?.rows[0];
+  return row === undefined ? undefined : toLeasedRun(input, row);
+};
+
+const toLeasedRun = (input: { readonly orgId: string; readonly runId: string }, row: Row): LeasedRun => ({
+  orgId: input.orgId,
+  runId: input.runId,
+  rootTaskId: row.root_task_id,
+  contextId: row.context_id,
+  agent: row.agent,
+  repositoryId: row.repository_id,
+  commit: row.commit,
+  principal: row.principal,
+  apiKeyId: row.api_key_id,
+  userId: row.user_id,
+  traceparent: row.traceparent,
+  epoch: row.lease_epoch,
+  wake: row.wake,
+  priority: row.priority,
+  deadline: row.deadline,
+  attempts: row.attempts,
+  barrenClaims: row.barren_claims,
+  limits: row.limits,
+  used: { steps: row.steps, tokens: row.tokens, costUsd: row.cost_usd },
+  taskState: z.enum(TASK_STATES).parse(row.task_state),
+  messages: row.messages ?? [],
+  commands: row.commands ?? [],
+});
+
+const RENEW = `
+UPDATE run r SET lease_until = now() + $3 * interval '1 millisecond'
+FROM unnest($4::text[], $5::integer[]) AS held (id, epoch)
+WHERE r.org_id = $1 AND r.id = held.id AND r.lease_epoch = held.epoch AND r.worker = $2 AND r.lease_until > now()
+RETURNING r.id`;
+
+/** Renews an organization's leases of this worker together; gives the runs whose lease is still ours. */
+export const renewLeases = async (
+  db: Db,
+  input: {
+    readonly orgId: string;
+    readonly worker: string;
+    readonly leaseMs: number;
+    readonly held: readonly { readonly runId: string; readonly epoch: number }[];
+  },
+): Promise<ReadonlySet<string>> => {
+  const ids = input.held.map((run) => run.runId);
+  const epochs = input.held.map((run) => run.epoch);
+  const [renewed] = await db.batch(input.orgId, [
+    { name: "renew_leases", text: RENEW, values: [input.orgId, input.worker, input.leaseMs, ids, epochs] },
+  ]);
+  return new Set((renewed?.rows ?? []).map((row) => String(row.id)));
+};

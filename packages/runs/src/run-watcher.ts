@@ -1,0 +1,103 @@
+import type { Db } from "@shaman/db";
+import { CHANNELS, type FanOut } from "@shaman/queue";
+
+export type RunWatch = {
+  /** Resolves when events after `seq` are committed, or when the slow poll says it is time to look. */
+  readonly beyond: (seq: number, signal: AbortSignal) => Promise<void>;
+  readonly stop: () => void;
+};
+
+export type RunWatcher = {
+  /** Start watching before you read, so that nothing committed in between is missed. */
+  readonly watch: (run: { readonly orgId: string; readonly runId: string }) => RunWatch;
+  readonly close: () => void;
+};
+
+type Watched = { readonly orgId: string; seq: number; watches: number; readonly waiting: Set<() => void> };
+
+const POLL_MS = 2_000;
+
+/**
+ * Wakes the readers of runs in this process: by the nudge that follows each commit, and by a slow poll of all watched
+ * runs together, because nudges may be lost. Memory is a few hundred bytes a watched run.
+ */
+export const createRunWatcher = async (deps: {
+  readonly db: Db;
+  readonly fanOut: FanOut;
+  readonly onError: (error: Error) => void;
+}): Promise<RunWatcher> => {
+  const runs = new Map<string, Watched>();
+
+  const reached = (runId: string, seq: number): void => {
+    const watched = runs.get(runId);
+    if (watched === undefined || seq <= watched.seq) return;
+    watched.seq = seq;
+    for (const wake of watched.waiting) wake();
+  };
+
+  const poll = async (): Promise<void> => {
+    const byOrg = Map.groupBy(runs, ([, watched]) => watched.orgId);
+    for (const [orgId, entries] of byOrg) {
+      const ids = entries.map(([runId]) => runId);
+      const statement = {
+        name: "poll_runs",
+        text: "SELECT id, last_seq FROM run WHERE org_id = $1 AND id = ANY($2)",
+        values: [orgId, ids],
+      };
+      const [found] = await deps.db.batch(orgId, [statement]);
+      for (const row of found?.rows ?? []) reached(row.id, row.last_seq);
+    }
+  };
+
+  let polling = false;
+  const pollOnce = (): void => {
+    if (polling || runs.size === 0) return;
+    polling = true;
+    poll()
+      .catch((error: unknown) => deps.onError(error instanceof Error ? error : new Error(String(error))))
+      .finally(() => {
+        polling = false;
+      });
+  };
+
+  await deps.fanOut.subscribe(CHANNELS.run, (payload) => {
+    const colon = payload.lastIndexOf(":");
+    reached(payload.slice(0, colon), Number(payload.slice(colon + 1)));
+  });
+  deps.fanOut.onGap(pollOnce);
+  const timer = setInterval(pollOnce, POLL_MS);
+  timer.unref();
+
+  return {
+    watch: ({ orgId, runId }) => {
+      const watched = runs.get(runId) ?? { orgId, seq: 0, watches: 0, waiting: new Set() };
+      runs.set(runId, watched);
+      watched.watches += 1;
+      return {
+        beyond: (seq, signal) => waitBeyond(watched, seq, signal),
+        stop: () => {
+          watched.watches -= 1;
+          if (watched.watches === 0) runs.delete(runId);
+        },
+      };
+    },
+    close: () => clearInterval(timer),
+  };
+};
+
+const waitBeyond = (watched: Watched, seq: number, signal: AbortSignal): Promise<void> => {
+  if (watched.seq > seq || signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => {
+    const wake = (): void => {
+      watched.waiting.delete(wake);
+      signal.removeEventListener("abort", wake);
+      resolve();
+    };
+    watched.waiting.add(wake);
+    signal.addEventListener("abort", wake);
+  });
+};
+
+/** The nudge after a commit: run id and last event number, nothing else. */
+export const nudgeRun = (fanOut: FanOut, runId: string, seq: number): void =>
+  fanOut.publish(CHANNELS.run, `${runId}:${seq}`);

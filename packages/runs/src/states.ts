@@ -1,0 +1,27 @@
+/** States of a task, as A2A has them. */
+export const TASK_STATES = [
+  "submitted",
+  "working",
+  "completed",
+  "failed",
+  "canceled",
+  "rejected",
+  "input_required",
+  "auth_required",
+] as const;
+export type TaskState = (typeof TASK_STATES)[number];
+
+const TERMINAL = ["completed", "failed", "canceled", "rejected"] as const;
+export type TerminalState = (typeof TERMINAL)[number];
+
+const terminal: ReadonlySet<string> = new Set(TERMINAL);
+
+/** Whether nothing can happen to the task any more. */
+export const isTerminal = (state: string): state is TerminalState => terminal.has(state);
+
+/** Whether the task waits for its caller. */
+export const isInterrupted = (state: TaskState): boolean => state === "input_required" || state === "auth_required";
+
+/** States of a run: those of its root task, but that all waiting for people is `suspended`. */
+export const RUN_STATES = ["submitted", "working", "suspended", ...TERMINAL] as const;
+export type RunState = (typeof RUN_STATES)[number];

@@ -1,0 +1,33 @@
+import type { Json } from "@shaman/kernel";
+import { z } from "zod";
+
+const json: z.ZodType<Json> = z.json();
+
+export const STEP_KINDS = ["model", "tool", "call", "input", "approval"] as const;
+export const STEP_STATES = ["started", "done", "failed", "unknown"] as const;
+
+/** Token usage of a model step. `costUsd` is null where the model's price is not known. */
+export const stepUsage = z.object({
+  model: z.string(),
+  inputTokens: z.int().min(0),
+  outputTokens: z.int().min(0),
+  cachedInputTokens: z.int().min(0),
+  costUsd: z.number().nullable(),
+});
+export type StepUsage = z.output<typeof stepUsage>;
+
+/** One step of a task: what the engine did, what it gave, and how a later attempt recognizes it. */
+export const stepRecord = z.object({
+  /** From 1 within the task. */
+  position: z.int().min(1),
+  kind: z.enum(STEP_KINDS),
+  /** Model, tool or agent. */
+  name: z.string(),
+  /** SHA-256 of everything that decided the step; a replay with another one has diverged. */
+  inputHash: z.string(),
+  state: z.enum(STEP_STATES),
+  input: json.optional(),
+  output: json.optional(),
+  usage: stepUsage.optional(),
+});
+export type StepRecord = z.output<typeof stepRecord>;

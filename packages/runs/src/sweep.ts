@@ -1,0 +1,65 @@
+import type { Db } from "@shaman/db";
+import { wakeUpOf } from "./wake-up.ts";
+import type { JobQueue } from "@shaman/queue";
+
+const STRANDED = `
+SELECT org_id, id, wake, priority FROM run r
+WHERE finished_at IS NULL AND (lease_until IS NULL OR lease_until < now())
+  AND enqueued_at < now() - $1 * interval '1 millisecond'
+  AND (wake_at IS NULL OR wake_at <= now())
+  AND (state <> 'suspended' OR EXISTS (
+    SELECT 1 FROM task_command c WHERE c.org_id = r.org_id AND c.run_id = r.id AND c.applied_at IS NULL))
+ORDER BY enqueued_at LIMIT $2`;
+
+const SWEEP_LIMIT = 1_000;
+
+/**
+ * Wakes every run that should go on and that nobody holds: its worker died, or its job was lost. `afterMs` is how long
+ * ago it must have been put into the queue. Gives how many were found.
+ */
+export const sweepRuns = async (
+  deps: { readonly db: Db; readonly queue: JobQueue },
+  options: { readonly afterMs: number },
+): Promise<number> => {
+  const { rows } = await deps.db.unscoped((tx) =>
+    tx.query<{ org_id: string; id: string; wake: number; priority: number }>({
+      name: "sweep_runs",
+      text: STRANDED,
+      values: [options.afterMs, SWEEP_LIMIT],
+    }),
+  );
+  for (const [orgId, runs] of Map.groupBy(rows, (row) => row.org_id)) {
+    for (const run of runs) await deps.queue.addAgain(wakeUpOf({ orgId, runId: run.id, wake: run.wake, priority: run.priority }));
+    await deps.db.batch(orgId, [
+      {
+        name: "mark_swept",
+        text: "UPDATE run SET enqueued_at = now() WHERE org_id = $1 AND id = ANY($2)",
+        values: [orgId, runs.map((run) => run.id)],
+      },
+    ]);
+  }
+  return rows.length;
+};
+
+const READY = `
+SELECT DISTINCT org_id FROM run
+WHERE finished_at IS NULL AND state = 'submitted' AND enqueued_at < now() - interval '1 second'
+  AND (wake_at IS NULL OR wake_at <= now())`;
+
+/** Organizations with runs that wait to be worked on: where a dispatcher looks that may have missed a nudge. */
+export const listWaitingOrganizations = async (db: Db): Promise<readonly string[]> => {
+  const { rows } = await db.unscoped((tx) => tx.query<{ org_id: string }>({ name: "waiting_orgs", text: READY }));
+  return rows.map((row) => row.org_id);
+};
+
+const LEASED_ELSEWHERE = `
+SELECT org_id, count(*) AS held FROM run WHERE lease_until > now() AND worker <> $1 GROUP BY org_id`;
+
+/** How many runs of each organization other workers hold: in-flight caps count over all workers. */
+export const countLeasedElsewhere = async (db: Db, worker: string): Promise<ReadonlyMap<string, number>> => {
+  const { rows } = await db.unscoped((tx) =>
+    tx.query<{ org_id: string; held: number }>({ name: "leased_elsewhere", text: LEASED_ELSEWHERE, values: [worker] }),
+  );
+  return new Map(rows.map((row) => [row.org_id, row.held]));
+};
+

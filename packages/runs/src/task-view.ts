@@ -1,0 +1,89 @@
+import type { Db, Row, Statement } from "@shaman/db";
+import type { JsonObject } from "@shaman/kernel";
+import { foldArtifacts, type ArtifactView } from "./artifacts.ts";
+import { runEvent } from "./events.ts";
+import { TASK_STATES, type TaskState } from "./states.ts";
+import { z } from "zod";
+
+/** A task as its caller may see it, together with the number of the last event that is part of it. */
+export type TaskView = {
+  readonly orgId: string;
+  readonly runId: string;
+  readonly taskId: string;
+  readonly contextId: string;
+  readonly agent: string;
+  readonly principal: string;
+  readonly state: TaskState;
+  readonly statusMessage: JsonObject | undefined;
+  readonly statusAt: Date;
+  readonly artifacts: readonly ArtifactView[];
+  /** A2A Messages, oldest first; absent when none were asked for. */
+  readonly history: readonly JsonObject[] | undefined;
+  readonly lastSeq: number;
+};
+
+export type TaskQuery = {
+  readonly orgId: string;
+  readonly taskId: string;
+  /** Only a task of this principal is found; absent for the organization's own people. */
+  readonly principal?: string;
+  /** Only a task of this agent is found. */
+  readonly agent?: string;
+  /** Newest messages at most; 0 leaves history out; absent gives up to `MAX_HISTORY`. */
+  readonly historyLength?: number;
+};
+
+export const MAX_HISTORY = 200;
+
+// One statement, so one snapshot: what it gives is the task exactly after event `last_seq`.
+const SELECT_TASK = `
+SELECT t.run_id, t.context_id, t.agent, t.principal, t.state, t.status_message, t.status_at, r.last_seq,
+  (SELECT json_agg(json_build_object('artifactId', a.id, 'name', a.name, 'description', a.description, 'parts', a.parts,
+      'metadata', a.metadata) ORDER BY a.position)
+    FROM artifact a WHERE a.org_id = t.org_id AND a.task_id = t.id AND r.state = 'completed') AS artifacts,
+  (SELECT json_agg(json_build_object('type', e.type, 'payload', e.payload) ORDER BY e.seq)
+    FROM run_event e WHERE e.org_id = t.org_id AND e.run_id = t.run_id AND e.task_id = t.id AND e.type = 'task.artifact'
+      AND r.state <> 'completed') AS chunks,
+  (SELECT json_agg(h.content ORDER BY h.position) FROM (
+      SELECT m.content, m.position FROM message m WHERE m.org_id = t.org_id AND m.task_id = t.id
+      ORDER BY m.position DESC LIMIT $3) h) AS history
+FROM task t JOIN run r ON r.org_id = t.org_id AND r.id = t.run_id
+WHERE t.org_id = $1 AND t.id = $2 AND t.parent_task_id IS NULL`;
+
+/** The statement that reads a task; `toTaskView` parses its row. */
+export const selectTask = (query: TaskQuery): Statement => ({
+  name: "select_task",
+  text: SELECT_TASK,
+  values: [query.orgId, query.taskId, Math.min(query.historyLength ?? MAX_HISTORY, MAX_HISTORY)],
+});
+
+const chunkRow = z.array(runEvent);
+
+export const toTaskView = (query: TaskQuery, row: Row): TaskView => {
+  const state = z.enum(TASK_STATES).parse(row.state);
+  const chunks = row.chunks === null ? [] : chunkRow.parse(row.chunks);
+  return {
+    orgId: query.orgId,
+    runId: row.run_id,
+    taskId: query.taskId,
+    contextId: row.context_id,
+    agent: row.agent,
+    principal: row.principal,
+    state,
+    statusMessage: row.status_message ?? undefined,
+    statusAt: row.status_at,
+    artifacts: row.artifacts ?? foldArtifacts(chunks),
+    history: query.historyLength === 0 ? undefined : (row.history ?? []),
+    lastSeq: row.last_seq,
+  };
+};
+
+/** The task, or nothing when it does not exist or is not this principal's or agent's: those cannot be told apart. */
+export const findTask = async (db: Db, query: TaskQuery): Promise<TaskView | undefined> => {
+  const [found] = await db.batch(query.orgId, [selectTask(query)]);
+  const row = found?.rows[0];
+  if (row === undefined) return undefined;
+  if (query.principal !== undefined && row.principal !== query.principal) return undefined;
+  if (query.agent !== undefined && row.agent !== query.agent) return undefined;
+  return toTaskView(query, row);
+};

@@ -1,0 +1,43 @@
+import type { FastifyInstance } from "fastify";
+import type { Metrics } from "./metrics.ts";
+
+export type HealthCheck = { readonly name: string; readonly check: () => Promise<void> };
+
+const CHECK_TIMEOUT_MS = 2_000;
+
+type Outcome = { readonly name: string; readonly ok: boolean; readonly error?: string };
+
+const runCheck = async ({ name, check }: HealthCheck): Promise<Outcome> => {
+  const timeout = Promise.withResolvers<never>();
+  const timer = setTimeout(() => timeout.reject(new Error("no answer within 2 s")), CHECK_TIMEOUT_MS);
+  try {
+    await Promise.race([check(), timeout.promise]);
+    return { name, ok: true };
+  } catch (error) {
+    return { name, ok: false, error: error instanceof Error ? error.message : String(error) };
+  } finally {
+    clearTimeout(timer);
+  }
+};
+
+/**
+ * `/health`: alive, with a table of checks. `/ready`: 200 while this process should get traffic, else 503. `/metrics`:
+ * Prometheus. Mount it where callers from outside do not reach, or on the public port without `metrics`.
+ */
+export const healthRoutes =
+  (deps: { readonly checks: readonly HealthCheck[]; readonly isReady: () => boolean; readonly metrics?: Metrics }) =>
+  async (app: FastifyInstance): Promise<void> => {
+    app.get("/health", async () => {
+      const checks = await Promise.all(deps.checks.map(runCheck));
+      return { status: checks.every((check) => check.ok) ? "ok" : "degraded", checks };
+    });
+    app.get("/ready", async (_request, reply) => {
+      const checks = deps.isReady() ? await Promise.all(deps.checks.map(runCheck)) : [];
+      const ready = deps.isReady() && checks.every((check) => check.ok);
+      return reply.code(ready ? 200 : 503).send({ ready, checks });
+    });
+    const { metrics } = deps;
+    if (metrics !== undefined) {
+      app.get("/metrics", async (_request, reply) => reply.type("text/plain; version=0.0.4").send(await metrics.render()));
+    }
+  };

@@ -1,0 +1,79 @@
+import type { PlatformTool } from "@shaman/agents";
+import { err, ok, userError, type Json, type JsonObject, type Result } from "@shaman/kernel";
+import type { ToolSpec } from "@shaman/llm";
+import { z } from "zod";
+
+/** What calling a platform tool comes to. `text` is what the model is told. */
+export type PlatformOutcome =
+  | { readonly kind: "artifact"; readonly artifact: WrittenArtifact; readonly text: string }
+  | { readonly kind: "question"; readonly question: string };
+
+export type WrittenArtifact = {
+  readonly name: string;
+  readonly description?: string;
+  /** A2A Parts. */
+  readonly parts: readonly JsonObject[];
+};
+
+/** An artifact of more than this is refused. */
+const MAX_ARTIFACT_BYTES = 262_144;
+
+const writeArtifactInput = z.strictObject({
+  name: z.string().min(1).max(200).describe("File name or title of the artifact, such as invoice-4711.md"),
+  description: z.string().max(1_000).optional().describe("One sentence on what it is"),
+  mediaType: z
+    .string()
+    .regex(/^[\w.+-]+\/[\w.+-]+$/)
+    .default("text/plain")
+    .describe("Media type of the content, such as text/markdown or application/json"),
+  content: z.union([z.string(), z.record(z.string(), z.json()), z.array(z.json())]).describe("Text, or JSON for application/json"),
+});
+
+const requestInputInput = z.strictObject({
+  question: z.string().min(1).max(10_000).describe("What the caller has to tell or decide, in full sentences"),
+});
+
+const specOf = (name: PlatformTool, description: string, input: z.ZodType): ToolSpec => {
+  const { $schema: _dialect, ...schema } = z.toJSONSchema(input, { io: "input" });
+  return { name, description, inputSchema: z.record(z.string(), z.json()).parse(schema) };
+};
+
+/** The platform's own tools as the model is offered them. All of them are safe to repeat. */
+export const PLATFORM_TOOL_SPECS: Readonly<Record<PlatformTool, ToolSpec>> = {
+  write_artifact: specOf("write_artifact", "Hands a finished document or data set to the caller as an artifact of this task.", writeArtifactInput),
+  request_input: specOf(
+    "request_input",
+    "Asks the caller a question and waits for the answer, which may take days. Use it when you cannot go on without the caller.",
+    requestInputInput,
+  ),
+};
+
+/** Runs a platform tool. An error is meant for the model: it says what was wrong with the input. */
+export const runPlatformTool = (name: PlatformTool, input: Json): Result<PlatformOutcome> => {
+  switch (name) {
+    case "write_artifact":
+      return writeArtifact(input);
+    case "request_input": {
+      const parsed = requestInputInput.safeParse(input);
+      return parsed.success ? ok({ kind: "question", question: parsed.data.question }) : err(invalidInput(parsed.error));
+    }
+  }
+};
+
+const writeArtifact = (input: Json): Result<PlatformOutcome> => {
+  const parsed = writeArtifactInput.safeParse(input);
+  if (!parsed.success) return err(invalidInput(parsed.error));
+  const { name, description, mediaType, content } = parsed.data;
+  const part = typeof content === "string" ? { text: content, mediaType } : { data: content, mediaType: "application/json" };
+  const bytes = Buffer.byteLength(typeof content === "string" ? content : JSON.stringify(content));
+  if (bytes > MAX_ARTIFACT_BYTES) {
+    return err(userError("tool_input_invalid", `The artifact has ${bytes} bytes; at most ${MAX_ARTIFACT_BYTES} are allowed.`));
+  }
+  const artifact = { name, parts: [part], ...(description !== undefined && { description }) };
+  return ok({ kind: "artifact", artifact, text: `The artifact ${name} was handed to the caller.` });
+};
+
+const invalidInput = (error: z.ZodError): ReturnType<typeof userError> => {
+  const problems = error.issues.slice(0, 5).map((issue) => `${issue.path.join(".") || "input"}: ${issue.message}`);
+  return userError("tool_input_invalid", `The input does not fit the tool's schema: ${problems.join("; ")}`);
+};

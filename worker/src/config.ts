@@ -1,0 +1,59 @@
+import { internalJwtConfig } from "@shaman/access";
+import { defineConfig, readConfig } from "@shaman/config";
+import { databaseConfig } from "@shaman/db";
+import { redisConfig } from "@shaman/queue";
+import { secretsConfig } from "@shaman/secrets";
+import { outboundConfig } from "@shaman/outbound";
+import { logConfig } from "@shaman/telemetry";
+import { z } from "zod";
+
+const count = (fallback: number, max: number) => z.coerce.number("must be a number").int().min(1).max(max).default(fallback);
+const milliseconds = (fallback: number) => z.coerce.number("must be a number").int().min(0).max(3_600_000).default(fallback);
+
+const workerConfig = defineConfig(
+  {
+    INTERNAL_URL: {
+      schema: z.url("must be a URL such as http://127.0.0.1:5001").default("http://127.0.0.1:5001"),
+      about: "where the worker finds the internal server",
+    },
+    WORKER_HEALTH_PORT: { schema: z.coerce.number().int().min(0).max(65_535).default(5003), about: "port of the worker's health checks" },
+    WORKER_CONCURRENCY: { schema: count(64, 1_000), about: "runs this worker executes at once" },
+    RUNS_IN_FLIGHT_PER_ORGANIZATION: { schema: count(50, 10_000), about: "runs of one organization at once, over all workers" },
+    LEASE_MS: { schema: milliseconds(30_000), about: "how long a run's lease lasts without renewal" },
+    LEASE_RENEW_MS: { schema: milliseconds(10_000), about: "how often leases are renewed" },
+    SWEEP_MS: { schema: milliseconds(15_000), about: "how often stranded runs are looked for" },
+    SWEEP_AFTER_MS: { schema: milliseconds(60_000), about: "how long a run may wait in the queue before the sweep wakes it again" },
+    TEXT_COALESCE_MS: { schema: milliseconds(50), about: "how long streamed text may wait for more; 0 keeps every piece an event" },
+    TEXT_COALESCE_BYTES: { schema: count(8_192, 1_000_000), about: "how much streamed text waits at most" },
+    SHUTDOWN_GRACE_MS: { schema: milliseconds(10_000), about: "how long a stopping worker lets runs finish before it hands them over" },
+    GIT_CACHE_DIR: { schema: z.string().min(1).default(".shaman/git"), about: "folder for the bare copies of agents' repositories" },
+  },
+  (env) => ({
+    internalUrl: env.INTERNAL_URL,
+    healthPort: env.WORKER_HEALTH_PORT,
+    concurrency: env.WORKER_CONCURRENCY,
+    capPerOrganization: env.RUNS_IN_FLIGHT_PER_ORGANIZATION,
+    leaseMs: env.LEASE_MS,
+    leaseRenewMs: env.LEASE_RENEW_MS,
+    sweepMs: env.SWEEP_MS,
+    sweepAfterMs: env.SWEEP_AFTER_MS,
+    coalesceMs: env.TEXT_COALESCE_MS,
+    coalesceBytes: env.TEXT_COALESCE_BYTES,
+    shutdownGraceMs: env.SHUTDOWN_GRACE_MS,
+    gitCacheDir: env.GIT_CACHE_DIR,
+  }),
+);
+
+/** Everything the worker reads from its environment. */
+export const readers = {
+  worker: workerConfig,
+  database: databaseConfig,
+  redis: redisConfig,
+  jwt: internalJwtConfig,
+  secrets: secretsConfig,
+  outbound: outboundConfig,
+  log: logConfig,
+};
+
+export const readWorkerConfig = () => readConfig(readers, process.env);
+export type WorkerConfig = Extract<ReturnType<typeof readWorkerConfig>, { ok: true }>["value"];

@@ -1,0 +1,69 @@
+import { streamMessage, type AgentEvent } from "@shaman/a2a-wire";
+import type { TokenMinter } from "@shaman/access";
+import type { JsonObject } from "@shaman/kernel";
+import type { LeasedRun } from "@shaman/runs";
+import type { Dispatcher } from "undici";
+
+export type AgentCallDeps = {
+  readonly minter: TokenMinter;
+  readonly dispatcher: Dispatcher;
+  /** Origin of the internal server. */
+  readonly internalUrl: string;
+};
+
+/** What the run's limits still allow. */
+const budgetOf = ({ limits, used }: LeasedRun) => {
+  const left = (name: string, spent: number): number => Math.max(0, Number(limits[name] ?? 0) - spent);
+  return {
+    steps: Math.ceil(left("maxSteps", used.steps)),
+    toolCalls: Math.ceil(left("maxToolCalls", 0)),
+    tokens: Math.ceil(left("maxTokens", used.tokens)),
+    costUsd: left("maxCostUsd", used.costUsd),
+    depth: Math.ceil(left("maxDepth", 0)),
+  };
+};
+
+const initiatorOf = ({ apiKeyId, userId, principal }: LeasedRun) => {
+  const user = userId === null ? {} : { userId };
+  if (apiKeyId !== null) return { type: "api_key", id: apiKeyId, ...user } as const;
+  return { type: "user", id: principal, ...user } as const;
+};
+
+/**
+ * Sends the run's task to the internal server with a token for this one request, and gives its events. The same task is
+ * sent again after a crash; the internal server finds the recorded steps by its id.
+ */
+export async function* callAgent(
+  deps: AgentCallDeps,
+  run: LeasedRun,
+  signal: AbortSignal,
+): AsyncGenerator<AgentEvent, void, undefined> {
+  const path = `/a2a/v1/agents/${encodeURIComponent(run.agent)}`;
+  const message: JsonObject = run.messages[0] ?? {};
+  const body = JSON.stringify({ jsonrpc: "2.0", id: run.epoch, method: "SendStreamingMessage", params: { message } });
+  const agent = `${run.repositoryId}:${run.agent}`;
+  const token = await deps.minter.mint({
+    issuer: "shaman-public-server",
+    request: { method: "POST", path, body },
+    context: {
+      tenantId: run.orgId,
+      runId: run.runId,
+      taskId: run.rootTaskId,
+      depth: 0,
+      initiator: initiatorOf(run),
+      leaseEpoch: run.epoch,
+      agent,
+      commit: run.commit,
+      deadline: run.deadline.getTime(),
+      budget: budgetOf(run),
+      ancestors: [],
+      ...(run.traceparent !== null && { traceparent: run.traceparent }),
+    },
+  });
+  const headers = {
+    authorization: `Bearer ${token}`,
+    "x-shaman-context": JSON.stringify({ depth: 0 }),
+    ...(run.traceparent !== null && { traceparent: run.traceparent }),
+  };
+  yield* streamMessage(deps.dispatcher, { origin: deps.internalUrl, path, body, headers, signal });
+}

@@ -1,0 +1,140 @@
+import { hostname } from "node:os";
+import { createTokenMinter, deleteExpiredJtis } from "@shaman/access";
+import { sealAudit } from "@shaman/audit";
+import { createDb } from "@shaman/db";
+import { newId, systemClock } from "@shaman/kernel";
+import {
+  createPostgresFanOut,
+  createPostgresJobQueue,
+  createRedisFanOut,
+  createRedisJobQueue,
+  type TakenWakeUp,
+} from "@shaman/queue";
+import { countLeasedElsewhere, leaseLost, listWaitingOrganizations, RUN_EXECUTE, runExecutePayload, sweepRuns } from "@shaman/runs";
+import { createLogger, createMetrics, type HealthCheck, type Logger, type Metrics } from "@shaman/telemetry";
+import { Agent } from "undici";
+import type { WorkerConfig } from "./config.ts";
+import { createDispatcher } from "./dispatcher.ts";
+import { every } from "./every.ts";
+import { executeRun, StopRun } from "./handlers/execute-run.ts";
+import { createHeldLeases } from "./held-leases.ts";
+import { watchCommands } from "./watch-commands.ts";
+
+export type Worker = {
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly checks: readonly HealthCheck[];
+  /** Takes nothing new, lets short runs finish within the grace time, hands the others over, closes everything. */
+  readonly stop: () => Promise<void>;
+};
+
+const WAITING_POLL_MS = 1_000;
+const SEAL_MS = 5_000;
+const JTI_CLEANUP_MS = 60_000;
+const HANDOVER_MS = 5_000;
+
+/** Starts a worker: everything it needs is made here and handed on. */
+export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
+  const name = `worker-${hostname()}-${process.pid}`;
+  const worker = `${name}-${newId("req").slice(-8)}`;
+  const log = createLogger({ process: "worker", level: config.log.level });
+  const metrics = createMetrics();
+  const onError = (error: unknown): void => log.error("connection_failed", error);
+  const db = createDb({ ...config.database, name, onError });
+  await db.check();
+  const { url } = config.database;
+  const queueOptions = { name, onError, takes: true };
+  const queue =
+    config.redis === null
+      ? createPostgresJobQueue({ ...queueOptions, url, poolSize: config.database.poolSize })
+      : createRedisJobQueue({ ...queueOptions, url: config.redis.url });
+  const fanOut =
+    config.redis === null
+      ? createPostgresFanOut({ name, onError, db, url })
+      : createRedisFanOut({ name, onError, url: config.redis.url });
+  const dispatcher = new Agent({ connections: 256, pipelining: 1, headersTimeout: 30_000, bodyTimeout: 0 });
+  const minter = await createTokenMinter({ keys: config.jwt.keys, clock: systemClock });
+  const held = createHeldLeases({
+    db,
+    worker,
+    leaseMs: config.worker.leaseMs,
+    renewMs: config.worker.leaseRenewMs,
+    lost: leaseLost,
+    log,
+  });
+  const runDeps = {
+    db,
+    queue,
+    fanOut,
+    held,
+    worker,
+    log,
+    minter,
+    dispatcher,
+    internalUrl: config.worker.internalUrl,
+    leaseMs: config.worker.leaseMs,
+    recorder: { coalesceMs: config.worker.coalesceMs, coalesceBytes: config.worker.coalesceBytes },
+  };
+
+  const execute = async (job: TakenWakeUp): Promise<void> => {
+    if (job.name !== RUN_EXECUTE) {
+      log.warn("unknown_job", { name: job.name });
+      return;
+    }
+    const { runId } = runExecutePayload.parse(job.data);
+    await executeRun(runDeps, { orgId: job.orgId, runId });
+  };
+
+  let elsewhere: ReadonlyMap<string, number> = new Map();
+  const jobs = createDispatcher({
+    queue,
+    slots: config.worker.concurrency,
+    capPerOrganization: config.worker.capPerOrganization,
+    heldElsewhere: (orgId) => elsewhere.get(orgId) ?? 0,
+    execute,
+    onError: (error) => log.error("job_failed", error),
+  });
+  metrics.gauge("shaman_worker_slots_used", "Runs this worker is working on", jobs.running);
+
+  const stopping = new AbortController();
+  const periodic = { log, signal: stopping.signal };
+  const lookForWaiting = async (): Promise<void> => {
+    elsewhere = await countLeasedElsewhere(db, worker);
+    for (const orgId of await listWaitingOrganizations(db)) jobs.nudge(orgId);
+  };
+  const sweep = async (): Promise<void> => {
+    const found = await sweepRuns({ db, queue }, { afterMs: config.worker.sweepAfterMs });
+    if (found > 0) log.info("runs_swept", { found });
+  };
+  await queue.onAdded(jobs.nudge);
+  const commands = await watchCommands({ db, fanOut, held, log });
+  await lookForWaiting();
+  every("waiting", WAITING_POLL_MS, { ...periodic, work: lookForWaiting });
+  every("sweep", config.worker.sweepMs, { ...periodic, work: sweep });
+  every("seal", SEAL_MS, { ...periodic, work: () => sealAudit({ db }, { signal: stopping.signal }) });
+  every("jti", JTI_CLEANUP_MS, { ...periodic, work: () => deleteExpiredJtis({ db, clock: systemClock }) });
+
+  return {
+    log,
+    metrics,
+    checks: [{ name: "database", check: async () => void (await db.plain({ text: "SELECT 1" })) }],
+    stop: async () => {
+      stopping.abort();
+      const drained = jobs.drain();
+      await withinMs(config.worker.shutdownGraceMs, drained);
+      for (const run of held.list()) run.stop(new StopRun("handover"));
+      await withinMs(HANDOVER_MS, drained);
+      held.close();
+      commands.close();
+      await Promise.allSettled([queue.close(), fanOut.close(), dispatcher.destroy()]);
+      await db.close();
+    },
+  };
+};
+
+const withinMs = async (ms: number, done: Promise<void>): Promise<void> => {
+  const timeout = Promise.withResolvers<void>();
+  const timer = setTimeout(timeout.resolve, ms);
+  await Promise.race([done, timeout.promise]);
+  clearTimeout(timer);
+};
