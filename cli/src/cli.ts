@@ -103,9 +103,13 @@ export const createCli = (input: CliInput): Cli => {
   );
   const outbound = once(
     () => {
+      const local = localState();
       const development = { allowLoopback: true, mapLocalhost: true, allowHttp: true };
-      const isLocal = config.cli.databaseUrl === undefined && localState() !== undefined;
-      return createOutbound(isLocal ? development : config.outbound);
+      const gitFileRoot = config.agents.gitFileRoot ?? (local === undefined ? undefined : join(input.root, ".shaman"));
+      return createOutbound({
+        ...(local === undefined ? config.outbound : development),
+        ...(gitFileRoot !== undefined && { gitFileRoot }),
+      });
     },
     (opened) => opened.close(),
   );

@@ -1,3 +1,4 @@
+import { agentsConfig } from "@shaman/agents";
 import { defineConfig, readConfig } from "@shaman/config";
 import { Secret } from "@shaman/kernel";
 import { outboundConfig } from "@shaman/outbound";
@@ -29,7 +30,7 @@ const cliConfig = defineConfig(
   }),
 );
 
-export const readers = { cli: cliConfig, redis: redisConfig, outbound: outboundConfig };
+export const readers = { cli: cliConfig, redis: redisConfig, outbound: outboundConfig, agents: agentsConfig };
 
 export const readCliConfig = () => readConfig(readers, process.env);
 

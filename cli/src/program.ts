@@ -1,6 +1,8 @@
 import { toAppError, type AppError } from "@shaman/kernel";
 import { Command, CommanderError } from "commander";
 import type { Cli } from "./cli.ts";
+import { agentList } from "./commands/agent-list.ts";
+import { agentShow } from "./commands/agent-show.ts";
 import { agentValidate } from "./commands/agent-validate.ts";
 import { auditVerify } from "./commands/audit-verify.ts";
 import { doctor } from "./commands/doctor.ts";
@@ -10,6 +12,9 @@ import { keyRevoke } from "./commands/key-revoke.ts";
 import { keyRotate } from "./commands/key-rotate.ts";
 import { orgCreate } from "./commands/org-create.ts";
 import { orgList } from "./commands/org-list.ts";
+import { repoAdd } from "./commands/repo-add.ts";
+import { repoList } from "./commands/repo-list.ts";
+import { repoSync } from "./commands/repo-sync.ts";
 import { isFailedAfterOutput } from "./failed-after-output.ts";
 
 type AddCommand = (parent: Command, cli: Cli) => void;
@@ -17,7 +22,8 @@ type AddCommand = (parent: Command, cli: Cli) => void;
 const GROUPS: readonly { readonly name: string; readonly about: string; readonly commands: readonly AddCommand[] }[] = [
   { name: "org", about: "organizations", commands: [orgCreate, orgList] },
   { name: "key", about: "API keys", commands: [keyCreate, keyList, keyRotate, keyRevoke] },
-  { name: "agent", about: "agents", commands: [agentValidate] },
+  { name: "repo", about: "Git repositories of agents", commands: [repoAdd, repoSync, repoList] },
+  { name: "agent", about: "agents", commands: [agentList, agentShow, agentValidate] },
   { name: "audit", about: "the audit log", commands: [auditVerify] },
 ];
 

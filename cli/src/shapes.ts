@@ -1,4 +1,5 @@
 import type { ApiKeyRecord } from "@shaman/access";
+import type { AgentView, RepositoryView } from "@shaman/agents";
 import type { Organization } from "@shaman/tenancy";
 
 /** What `--json` prints. Scripts rely on these names: add fields, never rename or remove one. */
@@ -18,4 +19,27 @@ export const apiKeyJson = (key: ApiKeyRecord) => ({
   expiresAt: time(key.expiresAt),
   revokedAt: time(key.revokedAt),
   lastUsedAt: time(key.lastUsedAt),
+});
+
+export const repositoryJson = (repository: RepositoryView) => ({
+  ...repository,
+  createdAt: time(repository.createdAt),
+  syncedAt: time(repository.syncedAt),
+  attemptedAt: time(repository.attemptedAt),
+  nextSyncAt: time(repository.nextSyncAt),
+});
+
+export const agentJson = (agent: AgentView) => ({
+  id: agent.id,
+  name: agent.name,
+  path: agent.path,
+  repository: agent.repository,
+  repositoryId: agent.repositoryId,
+  description: agent.description,
+  exposed: agent.exposed,
+  model: agent.model,
+  tags: agent.tags,
+  versionId: agent.versionId,
+  commit: agent.commit,
+  updatedAt: time(agent.updatedAt),
 });

@@ -36,3 +36,12 @@ export const futureMoment = (nowMs: number) =>
     }
     return new Date(ms);
   });
+
+/** A span in whole seconds: `60s`, `5m`, `12h`. */
+export const seconds = z
+  .string()
+  .regex(SPAN, "must be a span such as 60s, 5m or 12h")
+  .transform((text) => {
+    const match = SPAN.exec(text);
+    return (Number(match?.[1] ?? 0) * (SPAN_MS[match?.[2] ?? ""] ?? 0)) / 1_000;
+  });

@@ -45,6 +45,8 @@ export const organizationSettings = z.strictObject({
   intake: intake.prefault({}),
   run: run.prefault({}),
   retry: retry.prefault({}),
+  /** What agents use whose file names no model: `provider/model`, or one of the names below. */
+  defaultModel: z.string().min(1).max(200).optional(),
   /** Names that agent files may use instead of `provider/model`. */
   modelAliases: z
     .record(
@@ -75,6 +77,7 @@ const storedSettings = z.object({
   intake: z.object(intake.shape).prefault({}).catch(defaultSettings.intake),
   run: z.object(run.shape).prefault({}).catch(defaultSettings.run),
   retry: z.object(retry.shape).prefault({}).catch(defaultSettings.retry),
+  defaultModel: organizationSettings.shape.defaultModel.catch(undefined),
   modelAliases: organizationSettings.shape.modelAliases.catch({}),
   prices: organizationSettings.shape.prices.catch({}),
 });
