@@ -1,15 +1,16 @@
 import { join } from "node:path";
 import type { Env } from "@shaman/config";
-import { migrate } from "@shaman/db";
+import { createDb, migrate, type Db, type RoleUrls } from "@shaman/db";
 import { Secret } from "@shaman/kernel";
 import { migrateJobQueue } from "@shaman/queue";
 import type { LocalConfig } from "./config.ts";
 import { stopLeftovers } from "./leftovers.ts";
 import { readLocalFile, removeLocalFile, writeLocalFile, type LocalFile } from "./local-file.ts";
-import { ensureLocalKeys } from "./local-keys.ts";
+import { ensureLocalKeys, type LocalKeys } from "./local-keys.ts";
 import { isPortFree, portTaken, type Ports } from "./ports.ts";
 import { builtInPostgres, ourPrograms } from "./programs.ts";
-import { seed } from "./seed.ts";
+import { waitForAgents } from "./seed-repository.ts";
+import { seed, type Seeded } from "./seed.ts";
 import { takeStateFolder } from "./state-folder.ts";
 import { createSupervisor, type Supervisor } from "./supervisor.ts";
 import { welcome } from "./welcome.ts";
@@ -20,6 +21,15 @@ export type LauncherInput = {
   readonly config: LocalConfig;
   readonly env: Env;
   readonly log: (name: string, line: string) => void;
+  /** How long the first sync of the example agents may take. */
+  readonly syncTimeoutMs?: number;
+};
+
+type StartedDatabase = {
+  readonly db: Db;
+  readonly seeded: readonly Seeded[];
+  readonly roleUrls: RoleUrls;
+  readonly keys: LocalKeys;
 };
 
 export type Launcher = {
@@ -30,6 +40,7 @@ export type Launcher = {
 };
 
 const LAUNCHER_NAME = "shaman";
+const SYNC_TIMEOUT_MS = 30_000;
 
 const assertPortsFree = async (ports: Ports): Promise<void> => {
   const uses = [
@@ -46,6 +57,7 @@ export const createLauncher = (input: LauncherInput): Launcher => {
   const say = (line: string): void => log(LAUNCHER_NAME, line);
   const state = takeStateFolder(join(input.root, ".shaman"), ports.public);
   let local: LocalFile | undefined;
+  const stopping = new AbortController();
   let starting: Promise<void> | undefined;
 
   const supervisor: Supervisor = createSupervisor({ log, onReplaced: () => local && save(local) });
@@ -62,6 +74,30 @@ export const createLauncher = (input: LauncherInput): Launcher => {
     return new Secret(postgres.url());
   };
 
+  /** Starts our programs; the worker's first sync of the agents is waited for before callers are let in. */
+  const startPrograms = async (content: LocalFile, started: StartedDatabase): Promise<LocalFile> => {
+    const { db, seeded, roleUrls, keys } = started;
+    const programs = ourPrograms({ ...input, folder: state.folder, roleUrls, keys });
+    let current = content;
+    for (const program of programs.inside) {
+      await supervisor.start(program);
+      save(current);
+    }
+    const agents = await Promise.all(
+      seeded.map(({ id, repository }) => {
+        const timeoutMs = input.syncTimeoutMs ?? SYNC_TIMEOUT_MS;
+        return waitForAgents({ db, log: say }, { orgId: id, name: repository, timeoutMs, signal: stopping.signal });
+      }),
+    );
+    current = {
+      ...content,
+      organizations: content.organizations.map((each, index) => ({ ...each, agents: agents[index] ?? [] })),
+    };
+    await supervisor.start(programs.public);
+    save(current);
+    return current;
+  };
+
   const startAll = async (): Promise<void> => {
     await stopLeftovers(readLocalFile(state.folder)?.processes ?? [], { root: input.root, log: say });
     await assertPortsFree(ports);
@@ -70,25 +106,30 @@ export const createLauncher = (input: LauncherInput): Launcher => {
     const { applied, roleUrls } = await migrate({ databaseUrl, roleSecret: keys.roleSecret });
     if (applied.length > 0) say(`The database was brought up to date (${applied.join(", ")}).`);
     await migrateJobQueue({ databaseUrl });
-    const organizations = await seed({ ...input, folder: state.folder, roleUrls, keys, log: say });
-    local = {
-      public: `http://127.0.0.1:${ports.public}`,
-      internal: `http://127.0.0.1:${ports.internal}`,
-      databaseUrl: roleUrls.public.reveal(),
-      ...(input.config.redisUrl !== undefined && { redisUrl: input.config.redisUrl }),
-      processes: [],
-      organizations: [...organizations],
-    };
-    for (const program of ourPrograms({ ...input, roleUrls, keys, redisUrl: input.config.redisUrl })) {
-      await supervisor.start(program);
-      save(local);
+    const onError = (error: Error): void => say(`database: ${error.message}`);
+    const db = createDb({ url: roleUrls.web, poolSize: 2, name: "shaman-local", onError });
+    try {
+      const seeded = await seed({ ...input, db, folder: state.folder, keys });
+      const content: LocalFile = {
+        public: `http://127.0.0.1:${ports.public}`,
+        internal: `http://127.0.0.1:${ports.internal}`,
+        databaseUrl: roleUrls.public.reveal(),
+        ...(input.config.redisUrl !== undefined && { redisUrl: input.config.redisUrl }),
+        processes: [],
+        organizations: seeded.map(({ id, slug, apiKey, user }) => {
+          return { id, slug, host: `${slug}.localhost:${ports.public}`, apiKey, agents: [], user };
+        }),
+      };
+      say(welcome(await startPrograms(content, { db, seeded, roleUrls, keys }), state.folder));
+    } finally {
+      await db.close();
     }
-    say(welcome(local, state.folder));
   };
 
   return {
     start: () => (starting ??= startAll()),
     stop: async () => {
+      stopping.abort();
       await supervisor.stop();
       await starting?.catch(() => undefined);
       removeLocalFile(state.folder);
