@@ -7,7 +7,7 @@
 const ROOMS_BY_LAYER = {
   kernel: ["kernel"],
   platform: ["config", "telemetry", "db", "queue", "storage", "outbound", "secrets", "postgres-embedded"],
-  domain: ["audit", "access", "tenancy", "agents", "runs", "webhooks", "identity-dev"],
+  domain: ["audit", "access", "tenancy", "agents", "runs", "scripts", "webhooks", "identity-dev"],
   execution: ["llm", "tools", "a2a-wire", "engine"],
   management: ["graphql"],
   testkit: ["testkit"],

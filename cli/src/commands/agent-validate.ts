@@ -1,6 +1,6 @@
 import { formatProblem, validateFolder } from "@shaman/agents";
 import { unwrap } from "@shaman/kernel";
-import { parseScript } from "@shaman/llm";
+import { parseScript } from "@shaman/scripts";
 import type { Command } from "commander";
 import { z } from "zod";
 import type { Cli } from "../cli.ts";

@@ -20,5 +20,4 @@ export {
   type ProviderSettings,
 } from "./provider/provider-model.ts";
 export { resolveModel, type ModelReference, type ResolveModelDeps } from "./resolve-model.ts";
-export { parseScript, type Problem, type Script } from "./scripted/parse-script.ts";
 export { createScriptedModel } from "./scripted/scripted-model.ts";

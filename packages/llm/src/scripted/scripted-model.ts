@@ -4,9 +4,7 @@ import { userError, type AppError, type Json } from "@shaman/kernel";
 
 import { modelAborted, modelErrorOfStatus, modelUnavailable } from "../model-error.ts";
 import type { Model, ModelEvent, ModelRequest, ToolCall } from "../model-port.ts";
-import { askedBy, type Asked } from "./matcher.ts";
-import { parseScript, type Script, type Turn } from "./parse-script.ts";
-import type { Captures } from "./template.ts";
+import { parseScript, type Asked, type Captures, type Script, type Turn } from "@shaman/scripts";
 
 const MAX_CACHED_SCRIPTS = 500;
 const MAX_QUOTED_CHARS = 300;
@@ -125,4 +123,18 @@ async function* play(script: Script, fileName: string, request: ModelRequest): A
 export const createScriptedModel = (source: { readonly script: string; readonly fileName: string }): Model => {
   const script = scriptOf(source.script, source.fileName);
   return { stream: (request) => play(script, source.fileName, request) };
+};
+
+/** What a request asks: the latest words of the user, or the agent's own prompt where there are none. */
+const askedBy = (request: ModelRequest): Asked => {
+  const { messages, messageId, turn } = request;
+  const last = messages.at(-1);
+  const user = messages.findLast((message) => message.role === "user");
+  const system = messages.find((message) => message.role === "system");
+  return {
+    prompt: user?.text ?? system?.text ?? "",
+    messageId,
+    turn,
+    toolResults: last?.role === "tool" ? last.results : [],
+  };
 };

@@ -1,16 +1,7 @@
 import { RE2JS } from "re2js";
 
-import type { ModelRequest, ToolResult } from "../model-port.ts";
+import type { Asked } from "./asked.ts";
 import type { ScriptTurn, TextPattern } from "./script-schema.ts";
-
-/** What a turn is matched against. */
-export type Asked = {
-  readonly prompt: string;
-  readonly messageId: string;
-  readonly turn: number;
-  /** Results the tools have just given; empty when the last message is not theirs. */
-  readonly toolResults: readonly ToolResult[];
-};
 
 /** Adds the named captures it finds to `captures`; tells whether the text agrees. */
 type TextTest = (text: string, captures: Map<string, string>) => boolean;
@@ -83,18 +74,4 @@ export const compileMatch = (match: ScriptTurn["match"]): Matcher => {
     tests.push((asked, captures) => test(asked.prompt, captures));
   }
   return (asked, captures) => tests.every((test) => test(asked, captures));
-};
-
-/** What a request asks: the latest words of the user, or the agent's own prompt where there are none. */
-export const askedBy = (request: ModelRequest): Asked => {
-  const { messages, messageId, turn } = request;
-  const last = messages.at(-1);
-  const user = messages.findLast((message) => message.role === "user");
-  const system = messages.find((message) => message.role === "system");
-  return {
-    prompt: user?.text ?? system?.text ?? "",
-    messageId,
-    turn,
-    toolResults: last?.role === "tool" ? last.results : [],
-  };
 };

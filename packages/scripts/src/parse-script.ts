@@ -1,7 +1,6 @@
 import { err, ok, type Json, type Result } from "@shaman/kernel";
 import { isNode, LineCounter, parseDocument, type Document } from "yaml";
 
-import type { FinishReason, ModelUsage } from "../model-port.ts";
 import { compileMatch, compilePattern, type Matcher } from "./matcher.ts";
 import { scriptSchema, type ScriptTurn } from "./script-schema.ts";
 import { jsonTemplate, placeholdersOf, textsIn, textTemplate, type Template } from "./template.ts";
@@ -10,6 +9,8 @@ import { jsonTemplate, placeholdersOf, textsIn, textTemplate, type Template } fr
 export type Problem = { readonly file: string; readonly line: number; readonly message: string };
 
 export type Chunk = { readonly text: Template<string>; readonly delayMs: number };
+
+type Usage = { readonly inputTokens: number; readonly outputTokens: number; readonly cachedInputTokens: number };
 
 /** One turn, ready to run. */
 export type Turn = {
@@ -22,8 +23,8 @@ export type Turn = {
   readonly silentDelayMs: number;
   readonly toolCalls: readonly { readonly name: string; readonly input: Template<Json> }[];
   readonly error: ScriptTurn["error"];
-  readonly usage: ModelUsage;
-  readonly finishReason: FinishReason;
+  readonly usage: Usage;
+  readonly finishReason: "stop" | "tool_calls" | "length" | "content_filter";
 };
 
 export type Script = { readonly turns: readonly Turn[] };
