@@ -27,6 +27,7 @@ const workerConfig = defineConfig(
     TEXT_COALESCE_BYTES: { schema: count(8_192, 1_000_000), about: "how much streamed text waits at most" },
     SHUTDOWN_GRACE_MS: { schema: milliseconds(10_000), about: "how long a stopping worker lets runs finish before it hands them over" },
     GIT_CACHE_DIR: { schema: z.string().min(1).default(".shaman/git"), about: "folder for the bare copies of agents' repositories" },
+    GIT_FILE_ROOT: { schema: z.string().min(1).optional(), about: "folder below which file:// repositories are allowed; none when unset" },
   },
   (env) => ({
     internalUrl: env.INTERNAL_URL,
@@ -41,6 +42,7 @@ const workerConfig = defineConfig(
     coalesceBytes: env.TEXT_COALESCE_BYTES,
     shutdownGraceMs: env.SHUTDOWN_GRACE_MS,
     gitCacheDir: env.GIT_CACHE_DIR,
+    gitFileRoot: env.GIT_FILE_ROOT,
   }),
 );
 

@@ -1,8 +1,11 @@
 import { hostname } from "node:os";
+import { resolve } from "node:path";
 import { createTokenMinter, deleteExpiredJtis } from "@shaman/access";
+import { createGitSource } from "@shaman/agents";
 import { sealAudit } from "@shaman/audit";
 import { createDb } from "@shaman/db";
 import { newId, systemClock } from "@shaman/kernel";
+import { createOutbound } from "@shaman/outbound";
 import {
   createPostgresFanOut,
   createPostgresJobQueue,
@@ -11,12 +14,14 @@ import {
   type TakenWakeUp,
 } from "@shaman/queue";
 import { countLeasedElsewhere, leaseLost, listWaitingOrganizations, RUN_EXECUTE, runExecutePayload, sweepRuns } from "@shaman/runs";
+import { parseScript } from "@shaman/scripts";
 import { createLogger, createMetrics, type HealthCheck, type Logger, type Metrics } from "@shaman/telemetry";
 import { Agent } from "undici";
 import type { WorkerConfig } from "./config.ts";
 import { createDispatcher } from "./dispatcher.ts";
 import { every } from "./every.ts";
 import { executeRun, StopRun } from "./handlers/execute-run.ts";
+import { enqueueDueRepositories, REPOSITORY_SYNC, runRepositorySync } from "./handlers/sync-repository.ts";
 import { createHeldLeases } from "./held-leases.ts";
 import { watchCommands } from "./watch-commands.ts";
 
@@ -29,6 +34,7 @@ export type Worker = {
 };
 
 const WAITING_POLL_MS = 1_000;
+const DUE_POLL_MS = 500;
 const SEAL_MS = 5_000;
 const JTI_CLEANUP_MS = 60_000;
 const HANDOVER_MS = 5_000;
@@ -76,13 +82,21 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
     recorder: { coalesceMs: config.worker.coalesceMs, coalesceBytes: config.worker.coalesceBytes },
   };
 
+  const stopping = new AbortController();
+  const { gitFileRoot } = config.worker;
+  const outbound = createOutbound({ ...config.outbound, ...(gitFileRoot !== undefined && { gitFileRoot }) });
+  const git = createGitSource({ cacheDir: resolve(config.worker.gitCacheDir), checkGitUrl: outbound.checkGitUrl });
+  const syncDeps = { db, git, secretKeys: config.secrets, parseScript, fanOut, log, signal: stopping.signal };
+
   const execute = async (job: TakenWakeUp): Promise<void> => {
-    if (job.name !== RUN_EXECUTE) {
-      log.warn("unknown_job", { name: job.name });
-      return;
+    switch (job.name) {
+      case RUN_EXECUTE:
+        return executeRun(runDeps, { orgId: job.orgId, runId: runExecutePayload.parse(job.data).runId });
+      case REPOSITORY_SYNC:
+        return runRepositorySync(syncDeps, job);
+      default:
+        log.warn("unknown_job", { name: job.name });
     }
-    const { runId } = runExecutePayload.parse(job.data);
-    await executeRun(runDeps, { orgId: job.orgId, runId });
   };
 
   let elsewhere: ReadonlyMap<string, number> = new Map();
@@ -96,7 +110,6 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
   });
   metrics.gauge("shaman_worker_slots_used", "Runs this worker is working on", jobs.running);
 
-  const stopping = new AbortController();
   const periodic = { log, signal: stopping.signal };
   const lookForWaiting = async (): Promise<void> => {
     elsewhere = await countLeasedElsewhere(db, worker);
@@ -109,6 +122,7 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
   await queue.onAdded(jobs.nudge);
   const commands = await watchCommands({ db, fanOut, held, log });
   await lookForWaiting();
+  every("repositories", DUE_POLL_MS, { ...periodic, work: () => enqueueDueRepositories({ db, queue }) });
   every("waiting", WAITING_POLL_MS, { ...periodic, work: lookForWaiting });
   every("sweep", config.worker.sweepMs, { ...periodic, work: sweep });
   every("seal", SEAL_MS, { ...periodic, work: () => sealAudit({ db }, { signal: stopping.signal }) });
@@ -126,7 +140,7 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
       await withinMs(HANDOVER_MS, drained);
       held.close();
       commands.close();
-      await Promise.allSettled([queue.close(), fanOut.close(), dispatcher.destroy()]);
+      await Promise.allSettled([queue.close(), fanOut.close(), dispatcher.destroy(), outbound.close()]);
       await db.close();
     },
   };

@@ -5,3 +5,8 @@ export { TEST_ROLE_SECRET, testDatabase } from "./test-database.ts";
 export type { TestDatabase } from "./test-database.ts";
 export { givenGitRemote, givenGitServer } from "./git-remote.ts";
 export type { GitTestRemote, GitTestServer, RemoteFile } from "./git-remote.ts";
+export { freePort } from "./free-port.ts";
+export { startRedis } from "./redis-server.ts";
+export type { RedisServer } from "./redis-server.ts";
+export { startShaman } from "./shaman.ts";
+export type { HttpAnswer, ProcessName, Shaman, ShamanProcess, TestOrg } from "./shaman.ts";

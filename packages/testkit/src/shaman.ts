@@ -1,0 +1,240 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { createApiKey, createOperatorPrincipal } from "@shaman/access";
+import { createGitSource, registerRepository, syncRepository, type SyncReport } from "@shaman/agents";
+import { systemClock, unwrap } from "@shaman/kernel";
+import { createOutbound } from "@shaman/outbound";
+import { parseScript } from "@shaman/scripts";
+import { parseSecretKeys } from "@shaman/secrets";
+import { Agent, request } from "undici";
+import { freePort } from "./free-port.ts";
+import { givenGitRemote, type RemoteFile } from "./git-remote.ts";
+import { testDatabase, type TestDatabase } from "./test-database.ts";
+
+export type ProcessName = "public" | "internal" | "worker";
+
+export type ShamanProcess = {
+  readonly name: ProcessName;
+  readonly pid: () => number;
+  readonly kill: (signal: NodeJS.Signals) => Promise<void>;
+  /** Sends a signal without waiting for an end. */
+  readonly signal: (signal: NodeJS.Signals) => void;
+  readonly start: () => Promise<void>;
+  /** Everything it wrote. */
+  readonly output: () => string;
+};
+
+export type TestOrg = {
+  readonly orgId: string;
+  readonly slug: string;
+  readonly host: string;
+  readonly apiKey: string;
+  readonly apiKeyId: string;
+  readonly repositoryId: string;
+  /** Commits exactly these files and syncs. */
+  readonly push: (files: Readonly<Record<string, RemoteFile>>) => Promise<SyncReport>;
+};
+
+export type HttpAnswer = {
+  readonly status: number;
+  readonly headers: Record<string, string | string[] | undefined>;
+  readonly text: string;
+  // oxlint-disable-next-line typescript/no-explicit-any -- a test looks into answers of many shapes
+  readonly json: any;
+};
+
+export type Shaman = {
+  readonly database: TestDatabase;
+  readonly processes: Readonly<Record<ProcessName, ShamanProcess>>;
+  readonly publicUrl: string;
+  readonly internalUrl: string;
+  readonly jwtKeys: string;
+  /** An organization with a key for all agents and a repository with these files, synced. */
+  readonly givenOrg: (files: Readonly<Record<string, RemoteFile>>) => Promise<TestOrg>;
+  readonly http: (
+    org: Pick<TestOrg, "host" | "apiKey">,
+    call: { readonly method?: "GET" | "POST"; readonly path: string; readonly body?: string; readonly headers?: Record<string, string> },
+  ) => Promise<HttpAnswer>;
+  /** One JSON-RPC call of an agent. */
+  readonly rpc: (
+    org: Pick<TestOrg, "host" | "apiKey">,
+    call: { readonly agent: string; readonly method: string; readonly params: unknown; readonly headers?: Record<string, string> },
+  ) => Promise<HttpAnswer>;
+  readonly close: () => Promise<void>;
+};
+
+const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
+const BASE_DOMAIN = "localhost";
+
+/** All three servers as real processes on a database of their own, with quick leases. */
+export const startShaman = async (
+  options: { readonly redisUrl?: string; readonly env?: Readonly<Record<string, string>>; readonly database?: TestDatabase } = {},
+): Promise<Shaman> => {
+  const database = options.database ?? (await testDatabase());
+  const dir = await mkdtemp(join(tmpdir(), "shaman-"));
+  const [publicPort, internalPort, healthPort] = [await freePort(), await freePort(), await freePort()];
+  const internalUrl = `http://127.0.0.1:${internalPort}`;
+  const publicUrl = `http://127.0.0.1:${publicPort}`;
+  const jwtKeys = `test:${randomBytes(32).toString("base64url")}`;
+  const secretKeysText = `test:${randomBytes(32).toString("base64url")}`;
+  const common = {
+    PATH: process.env.PATH ?? "",
+    NODE_ENV: "development",
+    BASE_DOMAIN,
+    PUBLIC_URL_TEMPLATE: `http://{org}.localhost:${publicPort}`,
+    INTERNAL_URL: internalUrl,
+    WORKER_HEALTH_PORT: String(healthPort),
+    GIT_CACHE_DIR: join(dir, "git"),
+    LEASE_MS: "2000",
+    LEASE_RENEW_MS: "500",
+    SWEEP_MS: "500",
+    SWEEP_AFTER_MS: "1000",
+    SHUTDOWN_GRACE_MS: "1000",
+    ...(options.redisUrl !== undefined && { REDIS_URL: options.redisUrl }),
+    ...options.env,
+  };
+  const trusted = { ...common, INTERNAL_JWT_KEYS: jwtKeys, SHAMAN_SECRET_KEYS: secretKeysText };
+  const { roleUrls } = database;
+  const a2a = join(ROOT, "a2a/src/main.ts");
+  const processes = {
+    internal: shamanProcess({
+      name: "internal",
+      args: [a2a, "--role", "internal", "--port", String(internalPort)],
+      env: { ...trusted, DATABASE_URL: roleUrls.internal.reveal() },
+      readyUrl: `${internalUrl}/ready`,
+    }),
+    worker: shamanProcess({
+      name: "worker",
+      args: [join(ROOT, "worker/src/main.ts")],
+      env: { ...trusted, DATABASE_URL: roleUrls.worker.reveal() },
+      readyUrl: `http://127.0.0.1:${healthPort}/ready`,
+    }),
+    public: shamanProcess({
+      name: "public",
+      args: [a2a, "--role", "public", "--port", String(publicPort)],
+      env: { ...common, DATABASE_URL: roleUrls.public.reveal() },
+      readyUrl: `${publicUrl}/ready`,
+    }),
+  };
+  await Promise.all(Object.values(processes).map((one) => one.start()));
+
+  const secretKeys = unwrapText(parseSecretKeys(secretKeysText));
+  const outbound = createOutbound({ allowLoopback: true, mapLocalhost: true, allowHttp: true, gitFileRoot: tmpdir() });
+  const git = createGitSource({ cacheDir: join(dir, "test-git"), checkGitUrl: outbound.checkGitUrl });
+  const agent = new Agent({ connections: 100 });
+  const remotes: { readonly close: () => Promise<void> }[] = [];
+
+  const givenOrg: Shaman["givenOrg"] = async (files) => {
+    const { orgId, slug } = await database.givenOrg();
+    const operator = createOperatorPrincipal({ orgId, name: "test" });
+    const web = { db: database.as("web"), clock: systemClock, origin: { server: "cli" }, secretKeys, checkGitUrl: outbound.checkGitUrl };
+    const { key, record } = unwrap(await createApiKey(web, operator, { name: "test", mode: "test", agents: "*", ratePerSecond: 0 }));
+    const remote = await givenGitRemote();
+    await remote.commit(files);
+    remotes.push(remote);
+    const { repositoryId } = unwrap(await registerRepository(web, operator, { name: "agents", url: remote.url }));
+    const sync = async () =>
+      unwrap(await syncRepository({ db: database.as("worker"), git, secretKeys, parseScript }, { orgId, repositoryId }));
+    await sync();
+    const push: TestOrg["push"] = async (next) => {
+      await remote.commit(next);
+      return sync();
+    };
+    const host = `${slug}.${BASE_DOMAIN}:${publicPort}`;
+    return { orgId, slug, host, apiKey: key.reveal(), apiKeyId: record.id, repositoryId, push };
+  };
+
+  const http: Shaman["http"] = async (org, call) => {
+    const answer = await request(`${publicUrl}${call.path}`, {
+      dispatcher: agent,
+      method: call.method ?? "GET",
+      headers: {
+        host: org.host,
+        authorization: `Bearer ${org.apiKey}`,
+        ...(call.body !== undefined && { "content-type": "application/json" }),
+        "a2a-version": "1.0",
+        ...call.headers,
+      },
+      ...(call.body !== undefined && { body: call.body }),
+      headersTimeout: 70_000,
+    });
+    const text = await answer.body.text();
+    const isJson = String(answer.headers["content-type"]).includes("json");
+    return { status: answer.statusCode, headers: answer.headers, text, json: isJson ? JSON.parse(text) : undefined };
+  };
+
+  return {
+    database,
+    processes,
+    publicUrl,
+    internalUrl,
+    jwtKeys,
+    givenOrg,
+    http,
+    rpc: (org, { agent: name, method, params, headers = {} }) =>
+      http(org, {
+        method: "POST",
+        path: `/a2a/v1/agents/${name}`,
+        body: JSON.stringify({ jsonrpc: "2.0", id: 1, method, params }),
+        headers,
+      }),
+    close: async () => {
+      await agent.destroy();
+      await Promise.all(Object.values(processes).map((one) => one.kill("SIGKILL")));
+      await Promise.all(remotes.map((remote) => remote.close()));
+      await outbound.close();
+      await database.close();
+      await rm(dir, { recursive: true, force: true });
+    },
+  };
+};
+
+const unwrapText = <T>(result: { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: string }): T => {
+  if (result.ok) return result.value;
+  throw new Error(result.error);
+};
+
+const shamanProcess = (input: {
+  readonly name: ProcessName;
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly readyUrl: string;
+}): ShamanProcess => {
+  let child: ChildProcess | undefined;
+  let output = "";
+  const running = (): ChildProcess => {
+    if (child === undefined) throw new Error(`${input.name} is not running`);
+    return child;
+  };
+  return {
+    name: input.name,
+    pid: () => running().pid ?? 0,
+    output: () => output,
+    signal: (signal) => void running().kill(signal),
+    kill: async (signal) => {
+      if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+      const exited = once(child, "exit");
+      child.kill(signal);
+      await exited;
+    },
+    start: async () => {
+      const started = spawn(process.execPath, [...input.args], { env: { ...input.env }, stdio: ["ignore", "pipe", "pipe"] });
+      child = started;
+      const ready = Promise.withResolvers<void>();
+      const exited = once(started, "exit").then(() => ready.reject(new Error(`${input.name} ended:\n${output}`)));
+      exited.catch(() => undefined);
+      started.stderr.on("data", (chunk: Buffer) => (output += chunk.toString()));
+      createInterface({ input: started.stdout }).on("line", (line) => {
+        output += `${line}\n`;
+        if (line.includes('"event":"ready"')) ready.resolve();
+      });
+      await ready.promise;
+    },
+  };
+};
