@@ -13,7 +13,12 @@ const SIGNALS = /** @type {const} */ (["SIGINT", "SIGTERM", "SIGHUP"]);
  */
 export const runMain = async (main, { args = process.argv.slice(2), cwd = root } = {}) => {
   const node = await bootstrap();
-  const child = spawn(node, [join(root, main), ...args], { cwd, stdio: ["inherit", "inherit", "inherit", "ipc"] });
+  const child = spawn(node, [join(root, main), ...args], {
+    cwd,
+    stdio: ["inherit", "inherit", "inherit", "ipc"],
+    // What was compiled once is not compiled again by this program, or by those that it starts.
+    env: { NODE_COMPILE_CACHE: join(root, ".shaman", "compile-cache"), ...process.env },
+  });
   for (const signal of SIGNALS) {
     process.on(signal, () => {
       if (child.connected) child.send({ stop: signal });

@@ -84,9 +84,12 @@ export const createLauncher = (input: LauncherInput): Launcher => {
       save(current);
     }
     const agents = await Promise.all(
-      seeded.map(({ id, repository }) => {
+      seeded.map(({ id, repository, syncRequestedAt: since }) => {
         const timeoutMs = input.syncTimeoutMs ?? SYNC_TIMEOUT_MS;
-        return waitForAgents({ db, log: say }, { orgId: id, name: repository, timeoutMs, signal: stopping.signal });
+        return waitForAgents(
+          { db, log: say },
+          { orgId: id, name: repository, since, timeoutMs, signal: stopping.signal },
+        );
       }),
     );
     current = {

@@ -10,7 +10,7 @@ import { findLauncher } from "./state-folder.ts";
 
 const WORD = "reset";
 /** Installed tools and the marks of what is installed are no state of ours. */
-const KEPT = ["tools", "installed", "bootstrap.lock"];
+const KEPT = ["tools", "compile-cache", "installed", "bootstrap.lock"];
 const OUTSIDE = "/var/lib/shaman/";
 
 const root = dirname(dirname(import.meta.dirname));

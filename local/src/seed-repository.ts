@@ -23,12 +23,12 @@ const operatorOf = (orgId: string) => createOperatorPrincipal({ orgId, name: "lo
 
 /**
  * Makes sure that the organization has this local repository under this name, and asks for a sync: the worker does it as
- * soon as it runs.
+ * soon as it runs. Gives the database's time of the request.
  */
 export const seedRepository = async (
   deps: { readonly db: Db; readonly outbound: Outbound; readonly secretKeys: SecretKeys },
   { orgId, name, folder }: { readonly orgId: string; readonly name: string; readonly folder: string },
-): Promise<void> => {
+): Promise<Date> => {
   const services = { ...deps, origin: SEED_ORIGIN, checkGitUrl: deps.outbound.checkGitUrl };
   const operator = operatorOf(orgId);
   const remote = unwrap(await deps.outbound.checkGitUrl(pathToFileURL(folder).href));
@@ -40,10 +40,13 @@ export const seedRepository = async (
     const input = { name, url: remote.url, syncEverySeconds: SYNC_EVERY_SECONDS };
     unwrap(await registerRepository(services, operator, input));
   }
-  unwrap(await requestSync(services, operator, name));
+  const { since } = unwrap(await requestSync(services, operator, name));
+  return since;
 };
 
-const isDecided = ({ liveCommit, state }: RepositoryDetail): boolean => liveCommit !== null || state === "failed";
+/** Agents that are live already are good enough; else the sync that was asked for must have ended, well or badly. */
+const isDecided = ({ liveCommit, attemptedAt }: RepositoryDetail, since: Date): boolean =>
+  liveCommit !== null || (attemptedAt !== null && attemptedAt > since);
 
 /**
  * The names of the organization's exposed agents, once the first sync has ended; a later sync is not waited for. What is
@@ -51,17 +54,26 @@ const isDecided = ({ liveCommit, state }: RepositoryDetail): boolean => liveComm
  */
 export const waitForAgents = async (
   deps: { readonly db: Db; readonly log: (line: string) => void },
-  input: { readonly orgId: string; readonly name: string; readonly timeoutMs: number; readonly signal: AbortSignal },
+  input: {
+    readonly orgId: string;
+    readonly name: string;
+    /** When the sync was asked for. */
+    readonly since: Date;
+    readonly timeoutMs: number;
+    readonly signal: AbortSignal;
+  },
 ): Promise<string[]> => {
   const operator = operatorOf(input.orgId);
   const until = Date.now() + input.timeoutMs;
   let repository = unwrap(await getRepository(deps, operator, input.name));
-  while (!isDecided(repository) && Date.now() < until) {
+  while (!isDecided(repository, input.since) && Date.now() < until) {
     await sleep(POLL_MS, undefined, { signal: input.signal });
     repository = unwrap(await getRepository(deps, operator, input.name));
   }
   if (repository.error !== null) deps.log(`Repository ${input.name}: ${repository.error.message}`);
-  else if (!isDecided(repository)) deps.log(`Repository ${input.name} is not synced yet; its agents come later.`);
+  else if (!isDecided(repository, input.since)) {
+    deps.log(`Repository ${input.name} is not synced yet; its agents come later.`);
+  }
   const { agents } = unwrap(await listAgents(deps, operator));
   return agents.filter(({ exposed }) => exposed).map(({ name }) => name);
 };

@@ -27,6 +27,7 @@ export type SeedInput = {
 export type Seeded = SeededOrganization & {
   /** Name of its repository. */
   readonly repository: string;
+  readonly syncRequestedAt: Date;
 };
 
 /** Where the local repositories lie; the worker may read `file://` addresses below it, and nowhere else. */
@@ -52,8 +53,8 @@ export const seed = async (input: SeedInput): Promise<readonly Seeded[]> => {
       await ensureExampleRepository({ source: join(root, "examples", example), repository, path: input.env.PATH });
       const organization = await seedOrganization({ db, folder }, { slug, name });
       const place = { orgId: organization.id, name: example, folder: repository };
-      await seedRepository({ db, outbound, secretKeys: secretKeys.value }, place);
-      seeded.push({ ...organization, repository: example });
+      const syncRequestedAt = await seedRepository({ db, outbound, secretKeys: secretKeys.value }, place);
+      seeded.push({ ...organization, repository: example, syncRequestedAt });
     }
     return seeded;
   } finally {

@@ -1,10 +1,18 @@
+import { randomBytes } from "node:crypto";
 import type { LocalFile } from "./local-file.ts";
 
 const PROMPT = "Please handle order A-1001: check the stock and tell me what happens next.";
 
-/** A call that works as it is printed: SendMessage of A2A 1.0, which waits for the answer. */
+/**
+ * A call that works as it is printed: SendMessage of A2A 1.0, which waits for the answer. Sent again it gives the same
+ * task, because it is the same message.
+ */
 export const curlFor = (organization: LocalFile["organizations"][number], agent: string): string => {
-  const message = { messageId: "hello-1", role: "ROLE_USER", parts: [{ text: PROMPT }] };
+  const message = {
+    messageId: `hello-${randomBytes(4).toString("hex")}`,
+    role: "ROLE_USER",
+    parts: [{ text: PROMPT }],
+  };
   const body = { jsonrpc: "2.0", id: 1, method: "SendMessage", params: { message } };
   return [
     `curl -sS http://${organization.host}/a2a/v1/agents/${agent} \\`,

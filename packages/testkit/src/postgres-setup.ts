@@ -1,9 +1,6 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { migrate } from "@shaman/db";
 import { Secret } from "@shaman/kernel";
-import { startPostgres } from "@shaman/postgres-embedded";
+import { startTemporaryPostgres } from "@shaman/postgres-embedded";
 import { migrateJobQueue } from "@shaman/queue";
 import type { TestProject } from "vitest/node";
 import { TEST_ROLE_SECRET } from "./test-database.ts";
@@ -17,14 +14,10 @@ declare module "vitest" {
 
 /** Starts one PostgreSQL for the whole test run and migrates the database that every test clones. */
 export const setup = async (project: TestProject): Promise<() => Promise<void>> => {
-  const dir = await mkdtemp(join(tmpdir(), "shaman-test-"));
-  const postgres = await startPostgres({ dir, port: 0, log: () => undefined, settings: { max_connections: "300" } });
+  const postgres = await startTemporaryPostgres({ settings: { max_connections: "300" } });
   const databaseUrl = new Secret(postgres.url);
   await migrate({ databaseUrl, roleSecret: TEST_ROLE_SECRET });
   await migrateJobQueue({ databaseUrl });
   project.provide("templateUrl", postgres.url);
-  return async () => {
-    await postgres.stop();
-    await rm(dir, { recursive: true, force: true });
-  };
+  return postgres.stop;
 };
