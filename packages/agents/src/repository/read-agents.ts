@@ -212,7 +212,15 @@ const rememberScripts = (parseScript: ParseScript): ParseScript => {
   };
 };
 
-const tidy = (problems: readonly Problem[]): readonly Problem[] => {
+/** Paths and quotes come from strangers: nothing in them may steer a terminal. */
+const printable = (text: string): string => text.replace(/\p{C}/gu, "\u{fffd}");
+
+const tidy = (found: readonly Problem[]): readonly Problem[] => {
+  const problems = found.map(({ file, line, message }) => ({
+    file: printable(file),
+    line,
+    message: printable(message),
+  }));
   const unique = new Map(problems.map((problem) => [`${problem.file}\0${problem.line}\0${problem.message}`, problem]));
   const sorted = [...unique.values()].toSorted((a, b) =>
     a.file === b.file ? a.line - b.line : a.file < b.file ? -1 : 1,

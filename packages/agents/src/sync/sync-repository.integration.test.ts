@@ -305,6 +305,16 @@ describe("a commit with something wrong in it", () => {
     },
   );
 
+  test("is told in signs that steer no terminal", async () => {
+    const { repository } = await given();
+    const { push } = await repository("desk");
+    const { report } = await push({ "a\u001b[2J.md": exposed(), "B.md": exposed("{{> \u001b[31m.md}}") });
+    expect(problemsOf(report)).toEqual([
+      "B.md:5 include \ufffd[31m.md does not exist",
+      expect.stringMatching(/^a\ufffd\[2J\.md:1 "a\ufffd\[2J" in the agent's path must be/),
+    ]);
+  });
+
   test("because another repository exposes the name already is refused with both places, until the name is free", async () => {
     const { orgId, resolver, repository } = await given();
     const [first, second] = [await repository("first"), await repository("second")];
