@@ -30,7 +30,7 @@ export type ParsedAgent = {
   readonly files: ReadonlyMap<string, string>;
 };
 
-export const SCRIPTED = "scripted/";
+const SCRIPTED = "scripted/";
 
 /** The path of the script that `model` names in `file`; undefined when it is no script or leads out of the directory. */
 export const scriptFileOf = (file: string, model: string): string | undefined => {

@@ -97,7 +97,7 @@ const environmentOf = (git: GitProgram, run: GitRun): Record<string, string> => 
 /** A shell sets the limits and becomes Git; a limit that the system does not know is left out. */
 const LIMIT_AND_RUN = 'ulimit -f "$1" 2>/dev/null; ulimit -v "$2" 2>/dev/null; shift 2; exec "$@"';
 
-export const gitMissing = (cause?: unknown): AppError =>
+const gitMissing = (cause?: unknown): AppError =>
   new AppError({
     code: "git_missing",
     kind: "operational",

@@ -19,7 +19,7 @@ import { includedFiles, MAX_INCLUDE_BYTES, type FileLookup } from "../definition
 import { AGENTS_JSON, parseAgentsJson, type Alias } from "./parse-agents-json.ts";
 import { MAX_FILES, WHOLE_DIRECTORY, type SourceFile, type SourceFiles } from "./source-files.ts";
 
-export const MAX_AGENTS = 1_000;
+const MAX_AGENTS = 1_000;
 /** All texts of one commit together, so that no repository fills the memory of the process that reads it. */
 const MAX_TEXT_BYTES = 64 * 1024 * 1024;
 /** A thousand ordinary agents take a third of a second. */

@@ -16,7 +16,7 @@ export type StoredDefinition = Omit<AgentDefinition, "template" | "script"> & {
   readonly source: string;
 };
 
-export const hashText = (text: string): string => createHash("sha256").update(text).digest("hex");
+const hashText = (text: string): string => createHash("sha256").update(text).digest("hex");
 
 /** One version ready to be stored. */
 export type PlannedVersion = {
