@@ -50,7 +50,8 @@ export type JobQueueOptions = {
   readonly takes: boolean;
 };
 
-const TOKEN_LOCK_MS = 30_000;
+/** What BullMQ's workers would bring along; a root without them locks jobs for no time at all. */
+const WORKER_OPTIONS = { autorun: false, skipStalledCheck: true, skipLockRenewal: true, lockDuration: 30_000, lockRenewTime: 15_000 };
 const ADDED_CHANNEL = "shaman_jobs";
 /** The channel on which BullMQ's PostgreSQL backend tells the name of a queue that got a job. */
 const BULLMQ_CHANNEL = "bullmq_jobs";
@@ -87,7 +88,7 @@ const createJobQueue = (options: JobQueueOptions, backing: Backing): JobQueue =>
   const workerOf = (orgId: string): BullWorker => {
     const known = workers.get(orgId);
     if (known !== undefined) return known;
-    const workerOptions = { ...common, autorun: false, skipStalledCheck: true, lockDuration: TOKEN_LOCK_MS };
+    const workerOptions = { ...common, ...WORKER_OPTIONS };
     const worker: BullWorker = new Worker(queueName(orgId), async () => null, workerOptions, backing.factory);
     worker.on("error", options.onError);
     workers.set(orgId, worker);
@@ -95,7 +96,7 @@ const createJobQueue = (options: JobQueueOptions, backing: Backing): JobQueue =>
   };
 
   const add = async (job: WakeUp): Promise<void> => {
-    const added = queueOf(job.orgId).add(job.name, job.data, {
+    await queueOf(job.orgId).add(job.name, job.data, {
       jobId: job.jobId,
       priority: job.priority,
       attempts: 1,
@@ -104,7 +105,6 @@ const createJobQueue = (options: JobQueueOptions, backing: Backing): JobQueue =>
       ...(job.delayMs !== undefined && job.delayMs > 0 && { delay: job.delayMs }),
     });
     backing.afterAdd(job.orgId);
-    await added;
   };
 
   const taken = (orgId: string, job: Job | undefined): TakenWakeUp | undefined => {
@@ -148,7 +148,7 @@ export const createPostgresJobQueue = (
     options: "-c synchronous_commit=off",
   });
   const connection = { max: options.poolSize, application_name: pool.application_name, options: pool.options, connectionString: options.url.reveal(), schema: "bullmq" };
-  const root = createPostgresBackend("root", { connection }, { withBlockingConnection: false });
+  const root = createPostgresBackend("root", { connection, ...WORKER_OPTIONS }, { withBlockingConnection: false });
   root.on("error", options.onError);
   const listener = createListener({
     url: options.url,
@@ -177,11 +177,11 @@ export const createRedisJobQueue = (options: JobQueueOptions & { readonly url: S
     openRedis({ url: options.url, name: `${options.name}-${suffix}`, patient, onError: options.onError });
   const redis = open("queue", options.takes);
   let subscriber: Redis | undefined;
-  const root = createRedisBackend("root", { connection: redis }, { withBlockingConnection: false });
+  const root = createRedisBackend("root", { connection: redis, ...WORKER_OPTIONS }, { withBlockingConnection: false });
   root.on("error", options.onError);
   return createJobQueue(options, {
     factory: (name) => root.forQueue(name),
-    // On the same connection and after the add, so whoever hears it finds the job.
+    // Only now: BullMQ sends the add some turns later than it is asked to.
     afterAdd: (orgId) => {
       redis.publish(ADDED_CHANNEL, orgId).catch(() => undefined);
     },
