@@ -5,6 +5,15 @@ import { bootstrap, root } from "./bootstrap.mjs";
 
 const SIGNALS = /** @type {const} */ (["SIGINT", "SIGTERM", "SIGHUP"]);
 
+/** Calls back when npm, which started this script, was killed without passing anything on. */
+const whenNpmIsGone = (/** @type {() => void} */ stop) => {
+  if (process.env.npm_lifecycle_event === undefined) return;
+  const { ppid } = process;
+  setInterval(() => {
+    if (process.ppid !== ppid) stop();
+  }, 500).unref();
+};
+
 /**
  * Installs what is missing, then runs one of our programs under Node 24 and ends as it ends. A signal is passed on as a
  * message too: a Ctrl-C reaches the whole group, a `kill` only this process, and the program shall stop once in both.
@@ -24,6 +33,7 @@ export const runMain = async (main, { args = process.argv.slice(2), cwd = root }
       if (child.connected) child.send({ stop: signal });
     });
   }
+  whenNpmIsGone(() => child.connected && child.send({ stop: "SIGHUP" }));
   child.once("error", (error) => {
     console.error(`${main} could not be started: ${error.message}`);
     process.exit(1);
