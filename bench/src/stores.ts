@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { mkdtempSync, rmSync, chmodSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,8 +10,11 @@ import { freePort, startProcess, type RunningProcess } from "./processes.ts";
 export type Postgres = {
   readonly pid: number;
   readonly version: string;
-  /** Makes an empty database and gives its address as the owner of everything. */
-  readonly createDatabase: (name: string) => Promise<string>;
+  /** Makes a database, empty or as a copy of one that nothing is connected to; gives its owner's address. */
+  readonly createDatabase: (
+    prefix: string,
+    template?: string,
+  ) => Promise<{ readonly name: string; readonly url: string }>;
   /** How many client connections the database has now. */
   readonly countConnections: (database: string) => Promise<number>;
   readonly stop: () => Promise<void>;
@@ -32,11 +36,13 @@ export const startBenchPostgres = async (): Promise<Postgres> => {
   return {
     pid: server.pid,
     version: version.rows[0]?.version ?? "unknown",
-    createDatabase: async (name) => {
-      await admin.query(`create database ${admin.escapeIdentifier(name)}`);
+    createDatabase: async (prefix, template) => {
+      const name = `bench_${prefix}_${randomUUID()}`;
+      const copied = template === undefined ? "" : ` template ${admin.escapeIdentifier(template)}`;
+      await admin.query(`create database ${admin.escapeIdentifier(name)}${copied}`);
       const url = new URL(server.url);
       url.pathname = `/${name}`;
-      return url.href;
+      return { name, url: url.href };
     },
     countConnections: async (database) => {
       const found = await admin.query<{ count: number }>(

@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { freePort, nodeProcess, startProcess, type RunningProcess } from "../processes.ts";
 import { startRedis, type Postgres } from "../stores.ts";
 import { ANSWER_PROMPT, ANSWER_TEXT, stopAll, type Backend, type Target } from "./target.ts";
@@ -9,8 +9,7 @@ const isReady = (lines: readonly string[]): boolean => lines.some((line) => line
 
 /** Starts the hand-written lean path: three processes on the given BullMQ backend. */
 export const startLean = async ({ postgres }: { readonly postgres: Postgres }, backend: Backend): Promise<Target> => {
-  const database = `bench_lean_${randomUUID()}`;
-  const databaseUrl = await postgres.createDatabase(database);
+  const { name: database, url: databaseUrl } = await postgres.createDatabase("lean");
   const redis = backend === "redis" ? await startRedis() : null;
   const [publicPort, internalPort] = [await freePort(), await freePort()];
   const apiKey = `sk_test_${randomBytes(32).toString("base64url")}`;

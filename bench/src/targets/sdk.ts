@@ -1,5 +1,4 @@
 import { execFile } from "node:child_process";
-import { randomUUID } from "node:crypto";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { freePort, nodeProcess, startProcess } from "../processes.ts";
@@ -14,8 +13,7 @@ const migrator = new URL("../cli/a2a_db.js", import.meta.resolve("@a2a-js/sdk/se
 
 /** Starts the official SDK's server in one process, with its task store in a database of its own. */
 export const startSdk = async ({ postgres }: { readonly postgres: Postgres }): Promise<Target> => {
-  const database = `bench_sdk_${randomUUID()}`;
-  const databaseUrl = await postgres.createDatabase(database);
+  const { name: database, url: databaseUrl } = await postgres.createDatabase("sdk");
   await promisify(execFile)(process.execPath, [fileURLToPath(migrator), "upgrade", "--url", databaseUrl]);
   const port = await freePort();
   const env = { PORT: String(port), DATABASE_URL: databaseUrl };
