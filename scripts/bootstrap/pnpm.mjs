@@ -47,7 +47,16 @@ const installedVersion = (file) => (existsSync(file) ? JSON.parse(readFileSync(f
 const installPnpm = async (tools, version) => {
   console.error(`Installing pnpm ${version} into .shaman/tools …`);
   mkdirSync(tools, { recursive: true });
-  const args = ["install", "--prefix", tools, "--no-audit", "--no-fund", "--loglevel=error", `pnpm@${version}`];
+  const args = [
+    "install",
+    "--prefix",
+    tools,
+    "--no-audit",
+    "--no-fund",
+    "--no-update-notifier",
+    "--loglevel=error",
+    `pnpm@${version}`,
+  ];
   const npm = process.env.npm_execpath;
   const result = await (
     npm?.endsWith(".js")
