@@ -204,7 +204,7 @@ describe("API keys", () => {
     });
     await listener.listen("shaman_cache", (payload) => heard.push(payload));
     await shaman(["key", "revoke", text(created["id"]), "--org", slug]);
-    await vi.waitFor(() => expect(heard).toEqual([`apiKey:${orgId}:${text(created["id"])}`]), { timeout: 10_000 });
+    await vi.waitFor(() => expect(heard).toEqual([`key:${orgId}:${text(created["id"])}`]), { timeout: 10_000 });
     await listener.close();
   });
 });

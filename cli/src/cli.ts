@@ -142,7 +142,7 @@ export const createCli = (input: CliInput): Cli => {
       clock: systemClock,
       origin,
       announceKeyChange: async ({ orgId, keyId }) =>
-        fanOut().publish(CHANNELS.cache, formatCacheChange({ what: "apiKey", orgId, id: keyId })),
+        fanOut().publish(CHANNELS.cache, formatCacheChange({ what: "key", orgId, id: keyId })),
     }),
     close: async () => {
       for (const close of closers) await close();

@@ -22,6 +22,16 @@ export const readSecret = async (io: Io, question: string): Promise<Secret> => {
   return new Secret(text);
 };
 
+/** A secret from a variable that the user named. */
+export const secretFromVariable = (
+  from: { readonly variable: (name: string) => string | undefined },
+  name: string,
+): Secret => {
+  const value = from.variable(name);
+  if (value !== undefined && value !== "") return new Secret(value);
+  throw userError("variable_empty", `The variable ${name} is empty or not set.`);
+};
+
 const askHidden = async (io: Io, question: string): Promise<string> => {
   io.err(question);
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });

@@ -2,6 +2,9 @@ import { createCli, ROOT } from "./cli.ts";
 import { readCliConfig, variable } from "./config.ts";
 import { runProgram } from "./program.ts";
 
+/** What a shell reports for a program that Ctrl-C ended. */
+const INTERRUPTED = 130;
+
 const io = {
   out: (text: string) => void process.stdout.write(text),
   err: (text: string) => void process.stderr.write(text),
@@ -14,6 +17,10 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code === "EPIPE") process.exit(0);
   throw error;
 });
+
+// The launcher passes a signal on as a message; listening to it must not keep a finished command alive.
+process.on("message", () => process.exit(INTERRUPTED));
+process.channel?.unref();
 
 const config = readCliConfig();
 if (config.ok) {

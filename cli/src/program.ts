@@ -12,6 +12,14 @@ import { keyRevoke } from "./commands/key-revoke.ts";
 import { keyRotate } from "./commands/key-rotate.ts";
 import { orgCreate } from "./commands/org-create.ts";
 import { orgList } from "./commands/org-list.ts";
+import { modelList } from "./commands/model-list.ts";
+import { modelSetKey } from "./commands/model-set-key.ts";
+import { modelTest } from "./commands/model-test.ts";
+import { runCancel } from "./commands/run-cancel.ts";
+import { runList } from "./commands/run-list.ts";
+import { runRetry } from "./commands/run-retry.ts";
+import { runShow } from "./commands/run-show.ts";
+import { runTail } from "./commands/run-tail.ts";
 import { repoAdd } from "./commands/repo-add.ts";
 import { repoList } from "./commands/repo-list.ts";
 import { repoSync } from "./commands/repo-sync.ts";
@@ -24,6 +32,8 @@ const GROUPS: readonly { readonly name: string; readonly about: string; readonly
   { name: "key", about: "API keys", commands: [keyCreate, keyList, keyRotate, keyRevoke] },
   { name: "repo", about: "Git repositories of agents", commands: [repoAdd, repoSync, repoList] },
   { name: "agent", about: "agents", commands: [agentList, agentShow, agentValidate] },
+  { name: "run", about: "runs", commands: [runList, runShow, runTail, runCancel, runRetry] },
+  { name: "model", about: "model providers", commands: [modelList, modelSetKey, modelTest] },
   { name: "audit", about: "the audit log", commands: [auditVerify] },
 ];
 

@@ -1,6 +1,7 @@
 import type { ApiKeyRecord } from "@shaman/access";
 import type { AgentView, RepositoryView } from "@shaman/agents";
-import type { Organization } from "@shaman/tenancy";
+import type { RunView, StepView } from "@shaman/runs";
+import type { ModelCredential, Organization } from "@shaman/tenancy";
 
 /** What `--json` prints. Scripts rely on these names: add fields, never rename or remove one. */
 
@@ -42,4 +43,40 @@ export const agentJson = (agent: AgentView) => ({
   versionId: agent.versionId,
   commit: agent.commit,
   updatedAt: time(agent.updatedAt),
+});
+
+export const modelCredentialJson = (credential: ModelCredential) => ({
+  ...credential,
+  updatedAt: time(credential.updatedAt),
+});
+
+export const runJson = (run: RunView) => ({
+  id: run.id,
+  taskId: run.taskId,
+  contextId: run.contextId,
+  agent: run.agent,
+  repositoryId: run.repositoryId,
+  commit: run.commit,
+  state: run.state,
+  suspendedOn: run.suspendedOn,
+  principal: run.principal,
+  apiKeyId: run.apiKeyId,
+  userId: run.userId,
+  priority: run.priority,
+  attempts: run.attempts,
+  steps: run.steps,
+  inputTokens: run.inputTokens,
+  outputTokens: run.outputTokens,
+  costUsd: run.costUsd,
+  error: run.error,
+  createdAt: time(run.createdAt),
+  startedAt: time(run.startedAt),
+  finishedAt: time(run.finishedAt),
+  wakeAt: time(run.wakeAt),
+});
+
+export const stepJson = (step: StepView) => ({
+  ...step,
+  startedAt: time(step.startedAt),
+  finishedAt: time(step.finishedAt),
 });

@@ -21,6 +21,10 @@ export const fromNow = (at: Date | null | undefined, nowMs: number): string | un
   return ms > 0 ? `${span(ms)} ago` : `in ${span(-ms)}`;
 };
 
+/** How long something took, or has taken so far. */
+export const durationOf = (it: { readonly createdAt: Date; readonly finishedAt: Date | null }, nowMs: number): string =>
+  span((it.finishedAt?.getTime() ?? nowMs) - it.createdAt.getTime());
+
 const SPAN = /^(\d{1,6})(s|m|h|d|w)$/;
 const SPAN_MS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 };
 

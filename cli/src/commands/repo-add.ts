@@ -1,11 +1,11 @@
 import { registerRepository } from "@shaman/agents";
-import { Secret, unwrap, userError } from "@shaman/kernel";
+import { unwrap, type Secret } from "@shaman/kernel";
 import { Option, type Command } from "commander";
 import { z } from "zod";
 import type { Cli } from "../cli.ts";
 import { addCommand, orgOption } from "../command.ts";
 import { failedAfterOutput } from "../failed-after-output.ts";
-import { readSecret } from "../io.ts";
+import { readSecret, secretFromVariable } from "../io.ts";
 import { describeSync, syncAndWait } from "../repository-sync.ts";
 import { repositoryJson } from "../shapes.ts";
 import { seconds } from "../time.ts";
@@ -83,10 +83,6 @@ const readCredential = async (
   cli: Cli,
   given: { readonly credential: boolean; readonly credentialFromEnv?: string | undefined },
 ): Promise<Secret | undefined> => {
-  if (given.credentialFromEnv === undefined) {
-    return given.credential ? readSecret(cli.io, "Token (or user:token), not shown: ") : undefined;
-  }
-  const value = cli.variable(given.credentialFromEnv);
-  if (value !== undefined && value !== "") return new Secret(value);
-  throw userError("variable_empty", `The variable ${given.credentialFromEnv} is empty or not set.`);
+  if (given.credentialFromEnv !== undefined) return secretFromVariable(cli, given.credentialFromEnv);
+  return given.credential ? readSecret(cli.io, "Token (or user:token), not shown: ") : undefined;
 };

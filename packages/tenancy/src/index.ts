@@ -5,6 +5,19 @@ export { findOrganization, listOrganizations, listOrganizationsInput } from "./f
 export type { ListOrganizationsInput, OrganizationPage } from "./find-organization.ts";
 export { addMember, addMemberInput, createUserInput, ensureUser, ROLES } from "./members.ts";
 export type { AddMemberInput, CreateUserInput, Role, User } from "./members.ts";
+export {
+  listModelCredentials,
+  MODEL_PROVIDER_KINDS,
+  removeModelCredential,
+  setModelCredential,
+  setModelCredentialInput,
+} from "./model-credentials.ts";
+export type {
+  ModelCredential,
+  ModelCredentialDeps,
+  ModelProviderKind,
+  SetModelCredentialInput,
+} from "./model-credentials.ts";
 export { createOrganizationDirectory } from "./organization-directory.ts";
 export type { OrganizationDirectory, OrganizationDirectoryDeps } from "./organization-directory.ts";
 export { defaultSettings, organizationSettings, readSettings } from "./organization-settings.ts";

@@ -1,0 +1,72 @@
+import { readFile } from "node:fs/promises";
+import { basename } from "node:path";
+import { unwrap } from "@shaman/kernel";
+import { costUsd, resolveModel, withListedPrices, type ModelEvent } from "@shaman/llm";
+import { Option, type Command } from "commander";
+import { z } from "zod";
+import type { Cli } from "../cli.ts";
+import { addCommand, orgOption } from "../command.ts";
+import { cost, safe } from "../run-text.ts";
+import { seconds } from "../time.ts";
+
+const MAX_OUTPUT_TOKENS = 200;
+
+type Done = Extract<ModelEvent, { type: "done" }>;
+
+export const modelTest = (parent: Command, cli: Cli): void =>
+  addCommand(parent, cli, {
+    signature: "test <model>",
+    about: "make one short call of a model: provider/model, an alias, or scripted/<file>",
+    options: (command) =>
+      orgOption(command)
+        .addOption(new Option("--prompt <text>", "what to say").default("Answer with the single word: ready"))
+        .addOption(new Option("--timeout <span>", "how long to wait").default("60s")),
+    input: z.object({ model: z.string(), prompt: z.string(), timeout: seconds }),
+    run: async ({ org, model: name, prompt, timeout }, show) => {
+      const { id: orgId, settings } = await cli.organization(org);
+      const model = settings.modelAliases[name] ?? name;
+      const script = await scriptOf(model);
+      const deps = { db: cli.db(), secretKeys: cli.secretKeys(), outbound: cli.outbound() };
+      const port = unwrap(await resolveModel(deps, { orgId, model, ...(script !== undefined && { script }) }));
+      const startMs = performance.now();
+      let firstMs: number | undefined;
+      let done: Done | undefined;
+      const request = {
+        model,
+        messages: [{ role: "user" as const, text: prompt }],
+        tools: [],
+        maxOutputTokens: MAX_OUTPUT_TOKENS,
+        turn: 1,
+        messageId: "model-test",
+        signal: AbortSignal.timeout(timeout * 1_000),
+      };
+      for await (const event of port.stream(request)) {
+        firstMs ??= performance.now() - startMs;
+        if (event.type === "done") done = event;
+      }
+      if (done === undefined) throw new Error("The model's answer had no end");
+      const totalMs = Math.round(performance.now() - startMs);
+      const firstTokenMs = Math.round(firstMs ?? totalMs);
+      const usd = costUsd(done.usage, model, withListedPrices(settings.prices));
+      const { inputTokens, outputTokens } = done.usage;
+      const priced = usd === null ? "price not known" : cost(usd);
+      show({
+        json: { model, answeredBy: done.model, text: done.text, firstTokenMs, totalMs, ...done.usage, costUsd: usd },
+        text:
+          `${safe(done.text).trim()}\n\n${done.model} answered in ${totalMs} ms (first token after ${firstTokenMs} ms), ` +
+          `${inputTokens} tokens in, ${outputTokens} out, ${priced}.\n`,
+      });
+    },
+  });
+
+/** A scripted model is tried with the script at this path. */
+const scriptOf = async (model: string): Promise<{ text: string; fileName: string } | undefined> => {
+  if (!model.startsWith("scripted/")) return undefined;
+  const path = model.slice("scripted/".length);
+  try {
+    return { text: await readFile(path, "utf8"), fileName: basename(path) };
+  } catch {
+    // Without its file the resolver says what is missing, as it does for an agent.
+    return undefined;
+  }
+};

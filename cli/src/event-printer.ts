@@ -1,0 +1,46 @@
+import type { RecordedEvent } from "@shaman/runs";
+import { cost, safe, textOfMessage, textOfParts } from "./run-text.ts";
+
+const stepLine = ({ position, ...step }: Extract<RecordedEvent, { type: "step" }>["payload"]): string => {
+  const used =
+    step.inputTokens === undefined
+      ? undefined
+      : `${step.inputTokens} tokens in, ${step.outputTokens ?? 0} out${step.costUsd === null ? "" : `, ${cost(step.costUsd ?? 0)}`}`;
+  const name = step.kind === "model" ? (step.model ?? step.name) : step.name;
+  return [`step ${position}`, step.kind, name, step.state, used].filter((part) => part !== undefined).join("  ");
+};
+
+/**
+ * Prints a run's events for people: streamed text as it comes, everything else on a line of its own that begins with an
+ * arrow.
+ */
+export const createEventPrinter = (out: (text: string) => void): ((event: RecordedEvent) => void) => {
+  let inText = false;
+  const line = (text: string): void => {
+    out(`${inText ? "\n" : ""}→ ${safe(text).replaceAll("\n", " ")}\n`);
+    inText = false;
+  };
+  return (event) => {
+    switch (event.type) {
+      case "task.artifact": {
+        const { payload } = event;
+        const text = safe(textOfParts(payload.parts));
+        if (!payload.append) line(payload.name ?? "answer");
+        if (text === "") return;
+        out(text);
+        inText = !text.endsWith("\n");
+        return;
+      }
+      case "task.status": {
+        const message = textOfMessage(event.payload.message);
+        line(message === "" ? event.payload.state : `${event.payload.state}: ${message}`);
+        return;
+      }
+      case "step":
+        line(stepLine(event.payload));
+        return;
+      case "run.retry":
+        line(`try ${event.payload.attempt} failed (${event.payload.message}), again at ${event.payload.retryAt}`);
+    }
+  };
+};

@@ -1,0 +1,68 @@
+import { forbidden, type Principal } from "@shaman/access";
+import type { Db } from "@shaman/db";
+import { err, ok, userError, type AppError, type JsonObject, type Result } from "@shaman/kernel";
+import type { ArtifactView } from "../artifacts.ts";
+import { findTask } from "../task-view.ts";
+import { RUN_COLUMNS, type RunView } from "./run-view.ts";
+
+/** One thing the run did. */
+export type StepView = {
+  readonly id: string;
+  readonly taskId: string;
+  /** From 1 within its task. */
+  readonly position: number;
+  readonly kind: "model" | "tool" | "call" | "input" | "approval";
+  readonly name: string;
+  readonly state: "started" | "done" | "failed" | "unknown";
+  readonly model: string | null;
+  readonly inputTokens: number | null;
+  readonly outputTokens: number | null;
+  readonly costUsd: number | null;
+  readonly startedAt: Date;
+  readonly finishedAt: Date | null;
+};
+
+export type RunDetail = RunView & {
+  /** In the order in which they began; the first 1,000. */
+  readonly stepList: readonly StepView[];
+  /** A2A Messages of the caller and the agent, oldest first. */
+  readonly messages: readonly JsonObject[];
+  readonly artifacts: readonly ArtifactView[];
+};
+
+const READ = "run:read";
+const MAX_STEPS = 1_000;
+
+export const runNotFound = (runId: string): AppError =>
+  userError("run_not_found", `There is no run ${runId.slice(0, 64)} in this organization.`);
+
+/** One run with its steps, messages and artifacts, by the run's or its task's id. Needs `run:read`. Errors: `forbidden`, `run_not_found`. */
+export const getRun = async (
+  deps: { readonly db: Db },
+  principal: Principal,
+  input: { readonly id: string },
+): Promise<Result<RunDetail>> => {
+  if (!principal.can(READ, "/runs/")) return err(forbidden(READ));
+  const { orgId } = principal;
+  const found = await deps.db.withOrg(orgId, async (tx) => {
+    const { rows } = await tx.query<RunView>({
+      text: `SELECT ${RUN_COLUMNS} FROM run r WHERE r.org_id = $1
+        AND r.id = coalesce((SELECT t.run_id FROM task t WHERE t.org_id = $1 AND t.id = $2), $2)`,
+      values: [orgId, input.id],
+    });
+    const run = rows[0];
+    if (run === undefined) return undefined;
+    const steps = await tx.query<StepView>({
+      text: `SELECT s.id, s.task_id AS "taskId", s.position, s.kind, s.name, s.state, u.model,
+          u.input_tokens AS "inputTokens", u.output_tokens AS "outputTokens", u.cost_usd::float8 AS "costUsd",
+          s.started_at AS "startedAt", s.finished_at AS "finishedAt"
+        FROM step s LEFT JOIN usage u ON u.org_id = s.org_id AND u.step_id = s.id
+        WHERE s.org_id = $1 AND s.run_id = $2 ORDER BY s.started_at, s.position LIMIT ${MAX_STEPS}`,
+      values: [orgId, run.id],
+    });
+    return { run, steps: steps.rows };
+  });
+  if (found === undefined) return err(runNotFound(input.id));
+  const task = await findTask(deps.db, { orgId, taskId: found.run.taskId });
+  return ok({ ...found.run, stepList: found.steps, messages: task?.history ?? [], artifacts: task?.artifacts ?? [] });
+};
