@@ -1,0 +1,200 @@
+import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { givenGitRemote, startModelServer, startShaman, type Shaman, type TestOrg } from "@shaman/testkit";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { z } from "zod";
+
+/** The commands that need running servers, against running servers. */
+
+const MAIN = join(import.meta.dirname, "main.ts");
+const secretKeys = `test:${randomBytes(32).toString("base64url")}`;
+
+const AGENTS = {
+  "Greeter.md":
+    "---\ndescription: Greets whoever writes\nexposed: true\nmodel: scripted/greeter.yaml\n---\nYou greet people.\n",
+  "greeter.yaml": "turns:\n  - text: ['Hello, ', '{{prompt}}', '!']\n",
+  "Sleeper.md": "---\ndescription: Takes its time\nexposed: true\nmodel: scripted/sleeper.yaml\n---\nYou sleep.\n",
+  "sleeper.yaml": "turns:\n  - text: ['One moment', {text: ' and done', delayMs: 60000}]\n",
+};
+
+let shaman: Shaman;
+let org: TestOrg;
+beforeAll(async () => {
+  shaman = await startShaman({ env: { GIT_FILE_ROOT: tmpdir() } });
+  org = await shaman.givenOrg(AGENTS);
+});
+afterAll(() => shaman.close());
+
+type Run = { readonly code: number | null; readonly out: string; readonly err: string };
+
+const run = (
+  args: readonly string[],
+  options: { readonly input?: string; readonly env?: Record<string, string> } = {},
+) =>
+  new Promise<Run>((resolve, reject) => {
+    const env = {
+      PATH: process.env["PATH"],
+      DATABASE_URL: shaman.database.roleUrls.web.reveal(),
+      SHAMAN_SECRET_KEYS: secretKeys,
+      SHAMAN_ORG: org.slug,
+      GIT_FILE_ROOT: tmpdir(),
+      NODE_ENV: "development",
+      ...options.env,
+    };
+    const child = spawn(process.execPath, [MAIN, ...args], { env });
+    let [out, err] = ["", ""];
+    child.stdout.on("data", (chunk) => (out += String(chunk)));
+    child.stderr.on("data", (chunk) => (err += String(chunk)));
+    child.on("error", reject);
+    child.on("close", (code) => resolve({ code, out, err }));
+    child.stdin.end(options.input ?? "");
+  });
+
+const json = async (args: readonly string[], options?: Parameters<typeof run>[1]): Promise<Record<string, unknown>> => {
+  const result = await run([...args, "--json"], options);
+  expect(result.err).toBe("");
+  return z.record(z.string(), z.unknown()).parse(JSON.parse(result.out));
+};
+
+const call = async (agent: string, text: string, returnImmediately = false) => {
+  const message = { messageId: randomBytes(8).toString("hex"), role: "ROLE_USER", parts: [{ text }] };
+  const params = { message, configuration: { returnImmediately } };
+  const answer = await shaman.rpc(org, { agent, method: "SendMessage", params });
+  expect(answer.status, answer.text).toBe(200);
+  return z.object({ task: z.object({ id: z.string() }) }).parse(answer.json.result).task.id;
+};
+
+describe("repositories and agents", () => {
+  test("are added with their first sync, listed and shown; a bad commit is refused and the good one goes on serving", async () => {
+    const remote = await givenGitRemote();
+    await remote.commit({ "Helper.md": "---\ndescription: Helps\nmodel: openai/gpt-5\n---\nYou help. {{prompt}}\n" });
+    const added = await run(["repo", "add", remote.url, "--name", "more", "--every", "1h"]);
+    expect(added).toMatchObject({ code: 0, err: "" });
+    expect(added.out).toMatch(/^more is live at [0-9a-f]{12} with 1 agent\./);
+
+    const agents = await json(["agent", "list"]);
+    expect(agents["agents"]).toContainEqual(
+      expect.objectContaining({ name: "Helper", repository: "more", exposed: false, model: "openai/gpt-5" }),
+    );
+    const shown = await run(["agent", "show", "more:Helper"]);
+    expect(shown.out).toMatch(/name +Helper\n/);
+    expect(shown.out).toContain("You help. {{prompt}}");
+    const unknown = await run(["agent", "show", "Helpr"]);
+    expect(unknown).toMatchObject({ code: 1, out: "" });
+    expect(unknown.err).toContain("Helper");
+
+    await remote.commit({ "Helper.md": "---\ndescription: Helps\nexposed: maybe\n---\nYou help.\n" });
+    const refused = await run(["repo", "sync", "more"]);
+    expect(refused.code).toBe(1);
+    expect(refused.out).toMatch(/Helper\.md:3 .*\n.*goes on serving/s);
+    const list = await json(["repo", "list"]);
+    expect(list["repositories"]).toContainEqual(
+      expect.objectContaining({ name: "more", state: "failed", problemCount: 1, agents: 1 }),
+    );
+    await remote.close();
+  });
+
+  test("are refused at an address that is none, or without the variable that was named", async () => {
+    const refused = await run(["repo", "add", "ssh://git@example.com/x.git", "--name", "x"]);
+    expect(refused).toMatchObject({ code: 1, out: "" });
+    const args = [
+      "repo",
+      "add",
+      "https://example.com/x.git",
+      "--name",
+      "x",
+      "--credential-from-env",
+      "NO_SUCH_VARIABLE",
+    ];
+    expect((await run(args)).err).toContain("NO_SUCH_VARIABLE is empty");
+  });
+});
+
+describe("runs", () => {
+  test("are listed, shown and tailed from their beginning to their end", async () => {
+    const taskId = await call("Greeter", "Ada");
+    const list = z.object({ runs: z.array(z.object({ id: z.string(), taskId: z.string(), state: z.string() })) });
+    const { runs } = list.parse(await json(["run", "list", "--agent", "Greeter"]));
+    const found = runs.find((each) => each.taskId === taskId);
+    expect(found?.state).toBe("completed");
+    const runId = found?.id ?? "";
+
+    const shown = await run(["run", "show", runId]);
+    expect(shown.out).toMatch(/state +completed/);
+    expect(shown.out).toContain("caller: Ada");
+    expect(shown.out).toContain("Hello, Ada!");
+    const detail = await json(["run", "show", taskId]);
+    expect(detail).toMatchObject({ id: runId, stepList: [{ kind: "model", state: "done" }] });
+
+    const tailed = await run(["run", "tail", runId]);
+    expect(tailed).toMatchObject({ code: 0, err: "" });
+    expect(tailed.out).toContain("Hello, Ada!");
+    expect(tailed.out).toMatch(/→ completed\n$/);
+    const lines = (await run(["run", "tail", runId, "--json"])).out.trim().split("\n");
+    const seqs = lines.map((line) => z.object({ seq: z.int() }).parse(JSON.parse(line)).seq);
+    expect(seqs).toEqual(seqs.map((_, at) => at + 1));
+
+    const newest = await run(["run", "tail"]);
+    expect(newest.code).toBe(0);
+    const unknown = await run(["run", "show", "run_unknown"]);
+    expect(unknown).toMatchObject({ code: 1, out: "" });
+  });
+
+  test("are cancelled while they are at work, and whoever tails one sees its end with exit code 1", async () => {
+    const taskId = await call("Sleeper", "now", true);
+    const tail = run(["run", "tail", taskId]);
+    const cancelled = await run(["run", "cancel", taskId]);
+    expect(cancelled).toMatchObject({ code: 0, err: "" });
+    expect(cancelled.out).toMatch(/^The run run_\w+ is canceled\.\n$/);
+    const tailed = await tail;
+    expect(tailed.code).toBe(1);
+    expect(tailed.out).toMatch(/→ canceled.*\n$/);
+    const again = await run(["run", "cancel", taskId]);
+    expect(again).toMatchObject({ code: 1, out: "" });
+    expect(again.err).toContain("already");
+    const retried = await run(["run", "retry", taskId]);
+    expect(retried.err).toContain("only a failed or waiting run");
+  });
+});
+
+describe("models", () => {
+  test("of a provider are registered with a key from standard input, listed without it, and tried", async () => {
+    const server = await startModelServer({
+      wire: "openai",
+      replies: [{ text: ["ready"], usage: { inputTokens: 7, outputTokens: 1 } }],
+    });
+    const key = "sk-a-key-from-standard-input";
+    const set = ["model", "set-key", "own", "--base-url", server.baseUrl];
+    expect(await run(set, { input: `${key}\n` })).toMatchObject({ code: 0, err: "" });
+    const listed = await run(["model", "list", "--json"]);
+    expect(JSON.parse(listed.out)).toMatchObject({
+      providers: [{ provider: "own", kind: "openai-compatible", hasKey: true }],
+    });
+    expect(listed.out).not.toContain(key);
+
+    const tried = await json(["model", "test", "own/some-model"]);
+    expect(tried).toMatchObject({ text: "ready", inputTokens: 7, outputTokens: 1, costUsd: null });
+    expect(server.requests[0]?.headers.authorization).toBe(`Bearer ${key}`);
+    await server.close();
+  });
+
+  test("take their key from a variable too, never without one, and say what is unknown", async () => {
+    const set = await run(["model", "set-key", "openai", "--from-env", "MY_KEY"], { env: { MY_KEY: "sk-from-env" } });
+    expect(set).toMatchObject({ code: 0, err: "" });
+    expect(set.out).not.toContain("sk-from-env");
+    expect(await run(["model", "set-key", "anthropic"])).toMatchObject({ code: 1, out: "" });
+    const unknown = await run(["model", "test", "nobody/x"]);
+    expect(unknown).toMatchObject({ code: 1, out: "" });
+    expect(unknown.err).toContain('no model provider "nobody"');
+  });
+});
+
+describe("doctor", () => {
+  test("finds an installation at work in order", async () => {
+    const result = await run(["doctor"]);
+    expect(result.out).not.toContain("FAILED");
+    expect(result.code).toBe(0);
+  });
+});
