@@ -2,7 +2,8 @@ import { startShaman, type Shaman, type TestOrg } from "@shaman/testkit";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 const AGENTS = {
-  "Greeter.md": "---\nname: Greeter\ndescription: Greets whoever writes\nexposed: true\nmodel: scripted/greeter.yaml\n---\nYou greet people.\n",
+  "Greeter.md":
+    "---\nname: Greeter\ndescription: Greets whoever writes\nexposed: true\nmodel: scripted/greeter.yaml\n---\nYou greet people.\n",
   "greeter.yaml": "turns:\n  - text: ['Hello, ', '{{prompt}}', '!']\n",
 };
 
@@ -19,7 +20,9 @@ const message = (text: string, id: string) => ({ message: { messageId: id, role:
 describe("SendMessage", () => {
   it("waits for the agent's answer and gives it as one artifact of a completed task", async () => {
     const answer = await shaman.rpc(org, { agent: "Greeter", method: "SendMessage", params: message("Ada", "m1") });
-    expect(answer.status, answer.text + shaman.processes.worker.output() + shaman.processes.internal.output()).toBe(200);
+    expect(answer.status, answer.text + shaman.processes.worker.output() + shaman.processes.internal.output()).toBe(
+      200,
+    );
     const { task } = answer.json.result;
     expect(task.status.state).toBe("TASK_STATE_COMPLETED");
     expect(task.artifacts).toMatchObject([{ parts: [{ text: "Hello, Ada!" }] }]);

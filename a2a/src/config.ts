@@ -14,7 +14,12 @@ const proxyConfig = defineConfig(
       schema: z
         .string()
         .default("")
-        .transform((text) => text.split(",").map((entry) => entry.trim()).filter((entry) => entry !== "")),
+        .transform((text) =>
+          text
+            .split(",")
+            .map((entry) => entry.trim())
+            .filter((entry) => entry !== ""),
+        ),
       about: "addresses or CIDR ranges, separated by commas, whose X-Forwarded-For counts",
     },
   },

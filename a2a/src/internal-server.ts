@@ -1,7 +1,23 @@
-import { createPostgresJtiStore, createRedisJtiStore, createTokenVerifier, type TokenClaims, type TokenVerifier } from "@shaman/access";
+import {
+  createPostgresJtiStore,
+  createRedisJtiStore,
+  createTokenVerifier,
+  type TokenClaims,
+  type TokenVerifier,
+} from "@shaman/access";
 import { createAgentResolver } from "@shaman/agents";
 import { encodeJsonRpcError, encodingOf } from "@shaman/a2a-wire";
-import { err, newId, ok, systemClock, toAppError, userError, type AppError, type JsonObject, type Result } from "@shaman/kernel";
+import {
+  err,
+  newId,
+  ok,
+  systemClock,
+  toAppError,
+  userError,
+  type AppError,
+  type JsonObject,
+  type Result,
+} from "@shaman/kernel";
 import { createOutbound } from "@shaman/outbound";
 import { openRedis } from "@shaman/queue";
 import { healthRoutes, type Logger } from "@shaman/telemetry";
@@ -26,13 +42,21 @@ const sendRequest = z.object({
   params: z.object({ message: z.intersection(json, z.object({ taskId: z.string(), contextId: z.string() })) }),
 });
 
-type HandlerDeps = ExecuteTaskDeps & { readonly verifier: TokenVerifier; readonly log: Logger; readonly stopping: AbortSignal };
+type HandlerDeps = ExecuteTaskDeps & {
+  readonly verifier: TokenVerifier;
+  readonly log: Logger;
+  readonly stopping: AbortSignal;
+};
 
 /** The server that runs agents. It listens on loopback or a private network, and takes nothing but internal tokens. */
 export const buildInternalServer = async (config: InternalConfig): Promise<RunningServer> => {
   const { db, fanOut, log, metrics, checks, name, onError } = await connect("internal", config);
-  const redis = config.redis === null ? undefined : openRedis({ url: config.redis.url, name: `${name}-jti`, patient: false, onError });
-  const useJti = redis === undefined ? createPostgresJtiStore({ db }) : createRedisJtiStore({ redis, clock: systemClock });
+  const redis =
+    config.redis === null
+      ? undefined
+      : openRedis({ url: config.redis.url, name: `${name}-jti`, patient: false, onError });
+  const useJti =
+    redis === undefined ? createPostgresJtiStore({ db }) : createRedisJtiStore({ redis, clock: systemClock });
   const verifier = await createTokenVerifier({ keys: config.jwt.keys, clock: systemClock, useJti });
   const outbound = createOutbound(config.outbound);
   const stopping = new AbortController();
@@ -82,7 +106,8 @@ const handle = async (deps: HandlerDeps, request: FastifyRequest, reply: Fastify
   if (!authorized.ok) return refuse(deps, { request, reply }, authorized.error);
   const { claims, body } = authorized.value;
   const parsed = sendRequest.safeParse(JSON.parse(body));
-  if (!parsed.success) return refuse(deps, { request, reply }, userError("invalid_request", z.prettifyError(parsed.error)));
+  if (!parsed.success)
+    return refuse(deps, { request, reply }, userError("invalid_request", z.prettifyError(parsed.error)));
   const { id, params } = parsed.data;
   const { taskId, contextId } = params.message;
   if (taskId !== claims.context.taskId) {

@@ -33,7 +33,10 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
     config.redis === null
       ? createPostgresJobQueue({ ...queueOptions, url, poolSize: config.database.poolSize })
       : createRedisJobQueue({ ...queueOptions, url: config.redis.url });
-  const redis = config.redis === null ? undefined : openRedis({ url: config.redis.url, name: `${name}-limits`, patient: false, onError });
+  const redis =
+    config.redis === null
+      ? undefined
+      : openRedis({ url: config.redis.url, name: `${name}-limits`, patient: false, onError });
   const authenticator = createAuthenticator({ db, clock: systemClock, origin: { server: "public" } });
   const organizations = createOrganizationDirectory({ db, clock: systemClock, baseDomain: config.tenancy.baseDomain });
   const agents = createAgentResolver({ db, clock: systemClock });
@@ -77,11 +80,19 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
     routerOptions: { maxParamLength: 1_000 },
   });
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser(["application/json", "application/a2a+json"], { parseAs: "string" }, (_request, body, done) => done(null, body));
+  app.addContentTypeParser(
+    ["application/json", "application/a2a+json"],
+    { parseAs: "string" },
+    (_request, body, done) => done(null, body),
+  );
   app.addHook("onRequest", async (request, reply) => void reply.header("x-request-id", request.id));
   app.setErrorHandler((error, request, reply) => sendError({ log }, { request, reply }, error));
   app.setNotFoundHandler((request, reply) =>
-    sendError({ log }, { request, reply }, userError("not_found", "There is nothing at this address. An agent's card says how it is called.")),
+    sendError(
+      { log },
+      { request, reply },
+      userError("not_found", "There is nothing at this address. An agent's card says how it is called."),
+    ),
   );
   let ready = true;
   await app.register(healthRoutes({ checks, isReady: () => ready }));
@@ -99,7 +110,9 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
     if (path.endsWith(EXECUTE)) return executeShortForm(deps, { request, reply }, path.slice(0, -EXECUTE.length));
     return sendRpc({ request, reply }, path);
   });
-  app.get<{ Params: { id: string } }>("/a2a/v1/tasks/:id", (request, reply) => sendTask(deps, { request, reply }, request.params.id));
+  app.get<{ Params: { id: string } }>("/a2a/v1/tasks/:id", (request, reply) =>
+    sendTask(deps, { request, reply }, request.params.id),
+  );
 
   const flush = (): void => void authenticator.flush().catch((error: unknown) => log.error("flush_failed", error));
   const timer = setInterval(flush, FLUSH_MS);
@@ -145,7 +158,9 @@ const sendError = async (
   if (httpStatus === 401) reply.header("www-authenticate", 'Bearer realm="a2a"');
   if (error.retryAfterMs !== undefined) reply.header("retry-after", Math.ceil(error.retryAfterMs / 1_000));
   const isRpc = request.method === "POST" && !request.url.split("?")[0]?.endsWith(EXECUTE);
-  const body = isRpc ? { jsonrpc: "2.0", id: null, error: encodeJsonRpcError(error, request.id) } : encodeHttpError(error, request.id);
+  const body = isRpc
+    ? { jsonrpc: "2.0", id: null, error: encodeJsonRpcError(error, request.id) }
+    : encodeHttpError(error, request.id);
   await reply.code(httpStatus).type("application/json").send(JSON.stringify(body));
 };
 

@@ -21,7 +21,10 @@ export type ExecuteTaskInput = {
 };
 
 /** Runs the task that a verified token names, from where its recorded steps end. Its last event tells how it ended. */
-export async function* executeTask(deps: ExecuteTaskDeps, input: ExecuteTaskInput): AsyncGenerator<EngineEvent, void, undefined> {
+export async function* executeTask(
+  deps: ExecuteTaskDeps,
+  input: ExecuteTaskInput,
+): AsyncGenerator<EngineEvent, void, undefined> {
   const { context, message, signal } = input;
   const { tenantId: orgId, taskId, commit } = context;
   const colon = context.agent.indexOf(":");
@@ -35,7 +38,12 @@ export async function* executeTask(deps: ExecuteTaskDeps, input: ExecuteTaskInpu
   const settings = (await deps.organizations.byId(orgId))?.settings ?? defaultSettings;
   const modelName = modelNameOf(definition, settings.modelAliases);
   if (modelName === undefined) {
-    yield failed(userError("model_not_set", `The agent ${definition.name} names no model, and the organization has no model alias "default".`));
+    yield failed(
+      userError(
+        "model_not_set",
+        `The agent ${definition.name} names no model, and the organization has no model alias "default".`,
+      ),
+    );
     return;
   }
   const { script } = definition;
@@ -74,10 +82,18 @@ const modelNameOf = (definition: AgentDefinition, aliases: Readonly<Record<strin
 
 const memoryOf = async (db: Db, task: { readonly orgId: string; readonly taskId: string }) => {
   const exchanges = await loadMemory(db, task);
-  return exchanges.map(({ message, answer }) => ({ prompt: messageText(message), answer: messageText({ parts: answer }) }));
+  return exchanges.map(({ message, answer }) => ({
+    prompt: messageText(message),
+    answer: messageText({ parts: answer }),
+  }));
 };
 
 const failed = (error: AppError): EngineEvent => ({
   type: "failed",
-  failure: { code: error.code, message: error.message, publicMessage: publicMessageOf(error), retryable: error.kind === "operational" },
+  failure: {
+    code: error.code,
+    message: error.message,
+    publicMessage: publicMessageOf(error),
+    retryable: error.kind === "operational",
+  },
 });

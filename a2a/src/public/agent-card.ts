@@ -7,14 +7,21 @@ import type { Organization } from "@shaman/tenancy";
 const OUTPUT_MODES = ["text/plain", "text/markdown", "application/json"];
 
 /** An agent's card (A2A 1.0.1 §4.4, §8): what its file says, and how it is called here. */
-export const buildAgentCard = (agent: ResolvedAgent, at: { readonly organization: Organization; readonly baseUrl: string }): JsonObject => {
+export const buildAgentCard = (
+  agent: ResolvedAgent,
+  at: { readonly organization: Organization; readonly baseUrl: string },
+): JsonObject => {
   const { definition, commit } = agent;
   const skills = definition.skills.length > 0 ? definition.skills : [derivedSkill(agent)];
   return {
     name: definition.name,
     description: definition.description,
     supportedInterfaces: [
-      { url: `${at.baseUrl}/a2a/v1/agents/${agentPath(definition.name)}`, protocolBinding: "JSONRPC", protocolVersion: "1.0" },
+      {
+        url: `${at.baseUrl}/a2a/v1/agents/${agentPath(definition.name)}`,
+        protocolBinding: "JSONRPC",
+        protocolVersion: "1.0",
+      },
     ],
     provider: { organization: at.organization.name, url: at.baseUrl },
     version: definition.version ?? commit.slice(0, 12),
@@ -23,11 +30,20 @@ export const buildAgentCard = (agent: ResolvedAgent, at: { readonly organization
       pushNotifications: false,
       extendedAgentCard: false,
       extensions: [
-        { uri: TRACE_EXTENSION, description: "Steps of the run (model calls, tool calls) as they happen, in the events' metadata.", required: false },
+        {
+          uri: TRACE_EXTENSION,
+          description: "Steps of the run (model calls, tool calls) as they happen, in the events' metadata.",
+          required: false,
+        },
       ],
     },
     securitySchemes: {
-      apiKey: { httpAuthSecurityScheme: { scheme: "Bearer", description: "An API key of this organization, sk_live_… or sk_test_…" } },
+      apiKey: {
+        httpAuthSecurityScheme: {
+          scheme: "Bearer",
+          description: "An API key of this organization, sk_live_… or sk_test_…",
+        },
+      },
     },
     securityRequirements: [{ schemes: { apiKey: { list: [] } } }],
     defaultInputModes: [...INPUT_MODES],

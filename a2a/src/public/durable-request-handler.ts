@@ -13,7 +13,8 @@ const CANCEL_WAIT_MS = 3_000;
 const notOffered = (operation: string): AppError =>
   userError("unsupported_operation", `${operation} is not offered by this agent; its Agent Card says what is.`);
 
-const noPush = (): AppError => userError("push_notification_not_supported", "This agent does not send push notifications.");
+const noPush = (): AppError =>
+  userError("push_notification_not_supported", "This agent does not send push notifications.");
 
 /**
  * A2A's operations over recorded runs, behind whatever transport the SDK brings. Every task is looked up for its own
@@ -81,7 +82,11 @@ const sendOf = (call: Call) => {
 
 const viewOf = async (deps: SendDeps, call: Call, { taskId }: Taken): Promise<TaskView> => {
   const { organization, historyLength } = call;
-  const task = await findTask(deps.db, { orgId: organization.id, taskId, ...(historyLength !== undefined && { historyLength }) });
+  const task = await findTask(deps.db, {
+    orgId: organization.id,
+    taskId,
+    ...(historyLength !== undefined && { historyLength }),
+  });
   if (task === undefined) throw taskNotFound();
   return task;
 };

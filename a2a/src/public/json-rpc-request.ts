@@ -13,7 +13,8 @@ export type RpcRequest = {
 export const readRpcId = (body: unknown): RpcId | null =>
   isObject(body) && (typeof body.id === "string" || typeof body.id === "number") ? body.id : null;
 
-const invalid = (message: string): { readonly ok: false; readonly error: AppError } => err(userError("invalid_request", message));
+const invalid = (message: string): { readonly ok: false; readonly error: AppError } =>
+  err(userError("invalid_request", message));
 
 /** Parses the text of a request as JSON. Error: `parse_error`. */
 export const parseJson = (text: string): Result<unknown> => {
@@ -33,6 +34,7 @@ export const parseEnvelope = (body: unknown): Result<RpcRequest> => {
   if (typeof id !== "string" && !(typeof id === "number" && Number.isFinite(id))) {
     return invalid("Request payload validation error: id must be a string or a number.");
   }
-  if (typeof method !== "string" || method === "") return invalid("Request payload validation error: method is missing.");
+  if (typeof method !== "string" || method === "")
+    return invalid("Request payload validation error: method is missing.");
   return ok({ id, method, params });
 };

@@ -35,7 +35,11 @@ export const createRateLimits = (redis: Redis | undefined): RateLimits => {
     return limiter;
   };
 
-  const consumeOne = async (limit: { readonly of: string; readonly rate: number; readonly burst: number }): Promise<Result<null>> => {
+  const consumeOne = async (limit: {
+    readonly of: string;
+    readonly rate: number;
+    readonly burst: number;
+  }): Promise<Result<null>> => {
     if (limit.rate === 0) return ok(null);
     try {
       await limiterOf(limit.rate, limit.burst).consume(limit.of);

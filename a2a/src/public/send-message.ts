@@ -1,7 +1,7 @@
 import { invalidParams, type SendParams } from "@shaman/a2a-wire";
 import { agentResource } from "@shaman/access";
 import type { Db } from "@shaman/db";
-import { AppError, unwrap, userError } from "@shaman/kernel";
+import { unwrap, userError, type AppError } from "@shaman/kernel";
 import type { FanOut } from "@shaman/queue";
 import {
   acceptMessage,
@@ -45,9 +45,14 @@ export const taskNotFound = (): AppError =>
 /** Takes a checked message: starts a task, or answers one that waits (A2A 1.0.1 §3.1.1, §3.4). Throws `AppError`. */
 export const takeMessage = (deps: SendDeps, call: Call, send: SendParams): Promise<Taken> => {
   if (send.asksForPush) {
-    throw userError("push_notification_not_supported", "This agent does not send push notifications. Leave taskPushNotificationConfig out.");
+    throw userError(
+      "push_notification_not_supported",
+      "This agent does not send push notifications. Leave taskPushNotificationConfig out.",
+    );
   }
-  return send.taskId === undefined ? startTask(deps, call, send) : continueTask(deps, call, { ...send, taskId: send.taskId });
+  return send.taskId === undefined
+    ? startTask(deps, call, send)
+    : continueTask(deps, call, { ...send, taskId: send.taskId });
 };
 
 const startTask = async (deps: SendDeps, call: Call, send: SendParams): Promise<Taken> => {
@@ -111,7 +116,11 @@ const limitsOf = ({ organization, agent }: Call): RunLimits => {
   };
 };
 
-const continueTask = async (deps: SendDeps, call: Call, send: SendParams & { readonly taskId: string }): Promise<Taken> => {
+const continueTask = async (
+  deps: SendDeps,
+  call: Call,
+  send: SendParams & { readonly taskId: string },
+): Promise<Taken> => {
   const { organization, principal, agent } = call;
   const task = await findTask(deps.db, {
     orgId: organization.id,
@@ -123,7 +132,9 @@ const continueTask = async (deps: SendDeps, call: Call, send: SendParams & { rea
   if (task === undefined) throw taskNotFound();
   const { runId, taskId, contextId } = task;
   if (send.contextId !== undefined && send.contextId !== contextId) {
-    throw invalidParams([{ field: "message.contextId", description: "is not the context of the task that taskId names" }]);
+    throw invalidParams([
+      { field: "message.contextId", description: "is not the context of the task that taskId names" },
+    ]);
   }
   const answered = await answerTask(deps, {
     orgId: organization.id,
@@ -141,7 +152,10 @@ const continueTask = async (deps: SendDeps, call: Call, send: SendParams & { rea
   if (!answered.ok) {
     const ended = answered.error.code === "task_not_waiting" && isTerminal(task.state);
     throw ended
-      ? userError("unsupported_operation", "The task is finished and takes no more messages. Send a new message without taskId, in the same context.")
+      ? userError(
+          "unsupported_operation",
+          "The task is finished and takes no more messages. Send a new message without taskId, in the same context.",
+        )
       : answered.error;
   }
   // A repeat joins the task as it is now; a new answer is followed by newer events than the question.
@@ -157,7 +171,12 @@ export const awaitAnswer = async (deps: SendDeps, call: Call, taken: Taken): Pro
     taskId: taken.taskId,
     ...(historyLength !== undefined && { historyLength }),
   };
-  const task = await awaitTask(deps, { query, runId: taken.runId, afterSeq: taken.afterSeq, signal: AbortSignal.any([signal, limit]) });
+  const task = await awaitTask(deps, {
+    query,
+    runId: taken.runId,
+    afterSeq: taken.afterSeq,
+    signal: AbortSignal.any([signal, limit]),
+  });
   if (task === undefined) throw taskNotFound();
   return task;
 };
@@ -166,5 +185,8 @@ export const awaitAnswer = async (deps: SendDeps, call: Call, taken: Taken): Pro
 export const assertMayExecute = ({ principal, agent }: Call): void => {
   const { name } = agent.definition;
   if (principal.can("agent:execute", agentResource(name))) return;
-  throw userError("forbidden", `This key may not call the agent ${name}. It needs the permission agent:execute on /agents/${name}/.`);
+  throw userError(
+    "forbidden",
+    `This key may not call the agent ${name}. It needs the permission agent:execute on /agents/${name}/.`,
+  );
 };

@@ -22,9 +22,14 @@ export const sendAgentCard = async (
   const organization = await deps.organizations.byHost(request.headers.host ?? "");
   if (organization === undefined) throw organizationNotFound();
   const orgId = organization.id;
-  const agent = unwrap(name === undefined ? await deps.agents.defaultAgent(orgId) : await deps.agents.resolveExposed({ orgId, name }));
+  const agent = unwrap(
+    name === undefined ? await deps.agents.defaultAgent(orgId) : await deps.agents.resolveExposed({ orgId, name }),
+  );
   const { body, etag } = encodeAgentCard(cardOf(deps, organization, agent));
-  reply.header("cache-control", `public, max-age=${MAX_AGE_SECONDS}`).header("etag", etag).header("access-control-allow-origin", "*");
+  reply
+    .header("cache-control", `public, max-age=${MAX_AGE_SECONDS}`)
+    .header("etag", etag)
+    .header("access-control-allow-origin", "*");
   if (request.headers["if-none-match"] === etag) return void (await reply.code(304).send());
   await reply.type("application/json").send(body);
 };

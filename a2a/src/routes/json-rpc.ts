@@ -49,7 +49,8 @@ export const createJsonRpcRoute = (deps: JsonRpcDeps) => {
     const id = body.ok ? readRpcId(body.value) : null;
     const opened = await open(deps, exchange, agentName).catch((error: unknown) => err(toAppError(error)));
     // Errors before the method have an HTTP status of their own; from the envelope on, JSON-RPC's 200 (D8).
-    if (!opened.ok) return sendError(deps, exchange, { id, error: opened.error, status: encodingOf(opened.error).httpStatus });
+    if (!opened.ok)
+      return sendError(deps, exchange, { id, error: opened.error, status: encodingOf(opened.error).httpStatus });
     const call = body.ok ? prepare(request, opened.value, body.value) : body;
     if (!call.ok) return sendError(deps, exchange, { id, error: call.error });
 
@@ -57,11 +58,14 @@ export const createJsonRpcRoute = (deps: JsonRpcDeps) => {
     calls.set(context, call.value.call);
     const { rpc } = call.value;
     const isStream = rpc.method === "SendStreamingMessage" || rpc.method === "SubscribeToTask";
-    const place = isStream ? deps.streams.open(opened.value.principal.id, opened.value.organization.settings.intake.openStreamsPerCaller) : ok(() => undefined);
+    const place = isStream
+      ? deps.streams.open(opened.value.principal.id, opened.value.organization.settings.intake.openStreamsPerCaller)
+      : ok(() => undefined);
     if (!place.ok) return sendError(deps, exchange, { id, error: place.error, status: 429 });
     try {
       const answer = await transport.handle({ jsonrpc: "2.0", ...rpc, params: rpc.params ?? {} }, context);
-      if (Symbol.asyncIterator in answer) return await sendStream(deps, exchange, { id: rpc.id, call: call.value.call, events: answer });
+      if (Symbol.asyncIterator in answer)
+        return await sendStream(deps, exchange, { id: rpc.id, call: call.value.call, events: answer });
       if ("error" in answer) {
         const error = call.value.call.failure ?? toAppError(new Error("The transport refused the request"));
         return await sendError(deps, exchange, { id: rpc.id, error });
@@ -74,7 +78,11 @@ export const createJsonRpcRoute = (deps: JsonRpcDeps) => {
 };
 
 /** Caller, version and agent, in this order; the caller's permission last. */
-const open = async (deps: JsonRpcDeps, { request, reply }: Exchange, agentName: string): Promise<Result<OpenedCall>> => {
+const open = async (
+  deps: JsonRpcDeps,
+  { request, reply }: Exchange,
+  agentName: string,
+): Promise<Result<OpenedCall>> => {
   const caller = await identifyCaller(deps, request, reply);
   if (!caller.ok) return caller;
   const agent = await deps.agents.resolveExposed({ orgId: caller.value.organization.id, name: agentName });
@@ -109,7 +117,10 @@ const prepare = (
     const send = parseSendParams(params, { maxParts: messageParts, maxPartBytes: partBytes });
     if (!send.ok) return send;
     const { historyLength } = send.value;
-    return ok({ rpc: rpc.value, call: { ...call, send: send.value, ...(historyLength !== undefined && { historyLength }) } });
+    return ok({
+      rpc: rpc.value,
+      call: { ...call, send: send.value, ...(historyLength !== undefined && { historyLength }) },
+    });
   }
   if (method === "GetTask" || method === "CancelTask") {
     const task = parseTaskParams(params);
@@ -122,7 +133,11 @@ const prepare = (
 
 type RpcFailure = { readonly id: RpcId | null; readonly error: AppError; readonly status?: number };
 
-const sendError = async (deps: JsonRpcDeps, { request, reply }: Exchange, { id, error, status = 200 }: RpcFailure): Promise<void> => {
+const sendError = async (
+  deps: JsonRpcDeps,
+  { request, reply }: Exchange,
+  { id, error, status = 200 }: RpcFailure,
+): Promise<void> => {
   if (error.kind !== "user") deps.log.error("request_failed", error, { requestId: request.id });
   const away = error.kind === "operational" ? 503 : status;
   if (away === 401) reply.header("www-authenticate", 'Bearer realm="a2a"');
@@ -141,7 +156,10 @@ type RpcStream = {
 const sendStream = async (deps: JsonRpcDeps, exchange: Exchange, { id, call, events }: RpcStream): Promise<void> => {
   const first = await events.next().catch(() => undefined);
   if (first === undefined) {
-    return sendError(deps, exchange, { id, error: call.failure ?? toAppError(new Error("The stream could not be opened")) });
+    return sendError(deps, exchange, {
+      id,
+      error: call.failure ?? toAppError(new Error("The stream could not be opened")),
+    });
   }
   const { request, reply } = exchange;
   const lines = async function* (): AsyncGenerator<string, void, undefined> {

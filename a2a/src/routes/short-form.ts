@@ -21,7 +21,11 @@ const MAX_KEY_CHARS = 256;
  * `POST …/{name}/execute` with `{"prompt", "context"?}`: starts a task and answers 202 with where to look. With an
  * `Idempotency-Key` a repeat gives the same task.
  */
-export const executeShortForm = async (deps: ShortFormDeps, { request, reply }: Exchange, agentName: string): Promise<void> => {
+export const executeShortForm = async (
+  deps: ShortFormDeps,
+  { request, reply }: Exchange,
+  agentName: string,
+): Promise<void> => {
   const caller = unwrap(await identifyCaller(deps, request, reply));
   const { organization } = caller;
   const agent = unwrap(await deps.agents.resolveExposed({ orgId: organization.id, name: agentName }));
@@ -37,9 +41,15 @@ export const executeShortForm = async (deps: ShortFormDeps, { request, reply }: 
   const body = unwrap(parseJson(typeof request.body === "string" ? request.body : ""));
   const send = unwrap(toSendParams(call, body));
   const { taskId, contextId, view } = await takeMessage(deps, call, send);
-  const status = view?.state ?? (await findTask(deps.db, { orgId: organization.id, taskId, historyLength: 0 }))?.state ?? "submitted";
+  const status =
+    view?.state ??
+    (await findTask(deps.db, { orgId: organization.id, taskId, historyLength: 0 }))?.state ??
+    "submitted";
   const statusUrl = `${deps.tenancy.publicUrlOf(organization.slug)}/a2a/v1/tasks/${taskId}`;
-  await reply.code(202).header("location", statusUrl).send({ taskId, contextId, status: `TASK_STATE_${status.toUpperCase()}`, statusUrl });
+  await reply
+    .code(202)
+    .header("location", statusUrl)
+    .send({ taskId, contextId, status: `TASK_STATE_${status.toUpperCase()}`, statusUrl });
 };
 
 const toSendParams = (call: Call, body: unknown): Result<SendParams> => {
@@ -48,10 +58,13 @@ const toSendParams = (call: Call, body: unknown): Result<SendParams> => {
   const { prompt, context } = fields;
   const { partBytes } = call.organization.settings.intake;
   if (typeof prompt !== "string" || prompt === "") violations.push({ field: "prompt", description: "must be a text" });
-  else if (Buffer.byteLength(prompt) > partBytes) violations.push({ field: "prompt", description: `must not be larger than ${partBytes} bytes` });
-  if (context !== undefined && !isObject(context)) violations.push({ field: "context", description: "must be an object" });
+  else if (Buffer.byteLength(prompt) > partBytes)
+    violations.push({ field: "prompt", description: `must not be larger than ${partBytes} bytes` });
+  if (context !== undefined && !isObject(context))
+    violations.push({ field: "context", description: "must be an object" });
   const contextText = context === undefined ? "" : JSON.stringify(context);
-  if (Buffer.byteLength(contextText) > partBytes) violations.push({ field: "context", description: `must not be larger than ${partBytes} bytes` });
+  if (Buffer.byteLength(contextText) > partBytes)
+    violations.push({ field: "context", description: `must not be larger than ${partBytes} bytes` });
   if ((call.idempotencyKey?.length ?? 0) > MAX_KEY_CHARS) {
     violations.push({ field: "Idempotency-Key", description: `must not have more than ${MAX_KEY_CHARS} characters` });
   }

@@ -23,7 +23,11 @@ const protoName = (name: string): string => name.replace(/[A-Z]/g, (letter) => `
 
 const INT32_MAX = 2_147_483_647;
 
-export const readObject = (source: Record<string, unknown>, path: string, violations: FieldViolation[]): ObjectReader => {
+export const readObject = (
+  source: Record<string, unknown>,
+  path: string,
+  violations: FieldViolation[],
+): ObjectReader => {
   const at = (name: string): string => (path === "" ? name : `${path}.${name}`);
   const fail = (name: string, description: string): void => void violations.push({ field: at(name), description });
 

@@ -26,7 +26,9 @@ const MAX_VIOLATIONS = 20;
 export const invalidParams = (violations: readonly FieldViolation[]): AppError => {
   const [first] = violations;
   const named = first === undefined ? "" : `: ${first.field} ${first.description}`;
-  return userError("invalid_params", `Invalid parameters${named}.`, { fieldViolations: violations.slice(0, MAX_VIOLATIONS) });
+  return userError("invalid_params", `Invalid parameters${named}.`, {
+    fieldViolations: violations.slice(0, MAX_VIOLATIONS),
+  });
 };
 
 /**
@@ -122,7 +124,9 @@ const parsePart = (value: unknown, path: string, checks: PartChecks): JsonObject
   }
   const part = readObject(value, path, violations);
   // null counts as absent, but for data, which may hold any JSON value (ProtoJSON).
-  const present = CONTENTS.filter((name) => (name === "data" ? "data" in value : value[name] !== undefined && value[name] !== null));
+  const present = CONTENTS.filter((name) =>
+    name === "data" ? "data" in value : value[name] !== undefined && value[name] !== null,
+  );
   const [content] = present;
   if (content === undefined || present.length > 1) {
     violations.push({ field: path, description: "must hold exactly one of text, raw, url and data" });
@@ -145,7 +149,8 @@ const parsePart = (value: unknown, path: string, checks: PartChecks): JsonObject
   };
 };
 
-const isReadable = (mediaType: string): boolean => INPUT_MODES.includes(mediaType.split(";")[0]?.trim().toLowerCase() ?? "");
+const isReadable = (mediaType: string): boolean =>
+  INPUT_MODES.includes(mediaType.split(";")[0]?.trim().toLowerCase() ?? "");
 
 const isBase64 = (text: string): boolean =>
   /^(?:[A-Za-z0-9+/]*|[A-Za-z0-9_-]*)={0,2}$/.test(text) && text.replace(/=+$/, "").length % 4 !== 1;

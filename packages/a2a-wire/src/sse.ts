@@ -2,7 +2,10 @@
  * Splits a byte stream into the data of its server-sent events (WHATWG HTML §9.2.6). Comments, ids, retry and event
  * names are passed over. Throws a RangeError on an event larger than `maxBytes`.
  */
-export async function* readSse(bytes: AsyncIterable<Uint8Array>, maxBytes: number): AsyncGenerator<string, void, undefined> {
+export async function* readSse(
+  bytes: AsyncIterable<Uint8Array>,
+  maxBytes: number,
+): AsyncGenerator<string, void, undefined> {
   const decoder = new TextDecoder();
   let rest = "";
   let data: string[] = [];

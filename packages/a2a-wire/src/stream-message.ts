@@ -28,13 +28,21 @@ export const agentUnavailable = (message: string, started: boolean, cause?: unkn
  * Sends a message and gives the agent's events as they come (A2A 1.0.1 §3.1.2, §9.4.2). Ends when the stream does.
  * Throws `agent_unavailable` before the first event, `agent_stream_broken` after it, `agent_refused` for an error answer.
  */
-export async function* streamMessage(dispatcher: Dispatcher, call: StreamCall): AsyncGenerator<AgentEvent, void, undefined> {
+export async function* streamMessage(
+  dispatcher: Dispatcher,
+  call: StreamCall,
+): AsyncGenerator<AgentEvent, void, undefined> {
   const response = await dispatcher
     .request({
       origin: call.origin,
       path: call.path,
       method: "POST",
-      headers: { ...call.headers, "content-type": "application/json", accept: "text/event-stream", "a2a-version": "1.0" },
+      headers: {
+        ...call.headers,
+        "content-type": "application/json",
+        accept: "text/event-stream",
+        "a2a-version": "1.0",
+      },
       body: call.body,
       signal: call.signal,
       bodyTimeout: 0,
@@ -66,5 +74,9 @@ export async function* streamMessage(dispatcher: Dispatcher, call: StreamCall): 
 const refused = (status: number, text: string): AppError => {
   const away = status === 502 || status === 503 || status === 504;
   if (away) return agentUnavailable(`The agent answered ${status}`, false);
-  return new AppError({ code: "agent_refused", kind: "unexpected", message: `The agent refused the message: ${status} ${text}` });
+  return new AppError({
+    code: "agent_refused",
+    kind: "unexpected",
+    message: `The agent refused the message: ${status} ${text}`,
+  });
 };

@@ -1,4 +1,12 @@
-import { Role, TaskState as SdkState, type Artifact, type Message, type Part, type StreamResponse, type Task } from "@a2a-js/sdk";
+import {
+  Role,
+  TaskState as SdkState,
+  type Artifact,
+  type Message,
+  type Part,
+  type StreamResponse,
+  type Task,
+} from "@a2a-js/sdk";
 import type { JsonObject } from "@shaman/kernel";
 import type { ArtifactPayload, RecordedEvent, StatusPayload, TaskState, TaskView } from "@shaman/runs";
 import { TRACE_EXTENSION } from "./trace.ts";
@@ -17,7 +25,8 @@ const SDK_STATE: Readonly<Record<TaskState, SdkState>> = {
 const text = (value: unknown): string => (typeof value === "string" ? value : "");
 const object = (value: unknown): Record<string, unknown> | undefined =>
   typeof value === "object" && value !== null && !Array.isArray(value) ? { ...value } : undefined;
-const strings = (value: unknown): string[] => (Array.isArray(value) ? value.filter((one) => typeof one === "string") : []);
+const strings = (value: unknown): string[] =>
+  Array.isArray(value) ? value.filter((one) => typeof one === "string") : [];
 
 const contentOf = (part: JsonObject): Part["content"] => {
   if (typeof part.text === "string") return { $case: "text", value: part.text };
@@ -39,7 +48,9 @@ export const toSdkMessage = (message: JsonObject): Message => ({
   contextId: text(message.contextId),
   taskId: text(message.taskId),
   role: message.role === "ROLE_AGENT" ? Role.ROLE_AGENT : Role.ROLE_USER,
-  parts: Array.isArray(message.parts) ? message.parts.map((part) => toSdkPart(object(part) === undefined ? {} : part)) : [],
+  parts: Array.isArray(message.parts)
+    ? message.parts.map((part) => toSdkPart(object(part) === undefined ? {} : part))
+    : [],
   metadata: object(message.metadata),
   extensions: strings(message.extensions),
   referenceTaskIds: strings(message.referenceTaskIds),
