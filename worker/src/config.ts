@@ -7,8 +7,10 @@ import { outboundConfig } from "@shaman/outbound";
 import { logConfig } from "@shaman/telemetry";
 import { z } from "zod";
 
-const count = (fallback: number, max: number) => z.coerce.number("must be a number").int().min(1).max(max).default(fallback);
-const milliseconds = (fallback: number) => z.coerce.number("must be a number").int().min(0).max(3_600_000).default(fallback);
+const count = (fallback: number, max: number) =>
+  z.coerce.number("must be a number").int().min(1).max(max).default(fallback);
+const milliseconds = (fallback: number) =>
+  z.coerce.number("must be a number").int().min(0).max(3_600_000).default(fallback);
 
 const workerConfig = defineConfig(
   {
@@ -16,18 +18,39 @@ const workerConfig = defineConfig(
       schema: z.url("must be a URL such as http://127.0.0.1:5001").default("http://127.0.0.1:5001"),
       about: "where the worker finds the internal server",
     },
-    WORKER_HEALTH_PORT: { schema: z.coerce.number().int().min(0).max(65_535).default(5003), about: "port of the worker's health checks" },
+    WORKER_HEALTH_PORT: {
+      schema: z.coerce.number().int().min(0).max(65_535).default(5003),
+      about: "port of the worker's health checks",
+    },
     WORKER_CONCURRENCY: { schema: count(64, 1_000), about: "runs this worker executes at once" },
-    RUNS_IN_FLIGHT_PER_ORGANIZATION: { schema: count(50, 10_000), about: "runs of one organization at once, over all workers" },
+    RUNS_IN_FLIGHT_PER_ORGANIZATION: {
+      schema: count(50, 10_000),
+      about: "runs of one organization at once, over all workers",
+    },
     LEASE_MS: { schema: milliseconds(30_000), about: "how long a run's lease lasts without renewal" },
     LEASE_RENEW_MS: { schema: milliseconds(10_000), about: "how often leases are renewed" },
     SWEEP_MS: { schema: milliseconds(15_000), about: "how often stranded runs are looked for" },
-    SWEEP_AFTER_MS: { schema: milliseconds(60_000), about: "how long a run may wait in the queue before the sweep wakes it again" },
-    TEXT_COALESCE_MS: { schema: milliseconds(50), about: "how long streamed text may wait for more; 0 keeps every piece an event" },
+    SWEEP_AFTER_MS: {
+      schema: milliseconds(60_000),
+      about: "how long a run may wait in the queue before the sweep wakes it again",
+    },
+    TEXT_COALESCE_MS: {
+      schema: milliseconds(50),
+      about: "how long streamed text may wait for more; 0 keeps every piece an event",
+    },
     TEXT_COALESCE_BYTES: { schema: count(8_192, 1_000_000), about: "how much streamed text waits at most" },
-    SHUTDOWN_GRACE_MS: { schema: milliseconds(10_000), about: "how long a stopping worker lets runs finish before it hands them over" },
-    GIT_CACHE_DIR: { schema: z.string().min(1).default(".shaman/git"), about: "folder for the bare copies of agents' repositories" },
-    GIT_FILE_ROOT: { schema: z.string().min(1).optional(), about: "folder below which file:// repositories are allowed; none when unset" },
+    SHUTDOWN_GRACE_MS: {
+      schema: milliseconds(10_000),
+      about: "how long a stopping worker lets runs finish before it hands them over",
+    },
+    GIT_CACHE_DIR: {
+      schema: z.string().min(1).default(".shaman/git"),
+      about: "folder for the bare copies of agents' repositories",
+    },
+    GIT_FILE_ROOT: {
+      schema: z.string().min(1).optional(),
+      about: "folder below which file:// repositories are allowed; none when unset",
+    },
   },
   (env) => ({
     internalUrl: env.INTERNAL_URL,

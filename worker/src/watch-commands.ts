@@ -28,8 +28,8 @@ export const watchCommands = async (deps: {
   };
 
   const lookAt = (runs: readonly HeldRun[]): Promise<unknown> =>
-    Promise.all([...Map.groupBy(runs, ({ lease }) => lease.orgId)].map(([orgId, own]) => look(orgId, own))).catch((error: unknown) =>
-      deps.log.error("command_poll_failed", error),
+    Promise.all([...Map.groupBy(runs, ({ lease }) => lease.orgId)].map(([orgId, own]) => look(orgId, own))).catch(
+      (error: unknown) => deps.log.error("command_poll_failed", error),
     );
 
   await deps.fanOut.subscribe(CHANNELS.command, (runId) => {

@@ -1,7 +1,7 @@
 import { hostname } from "node:os";
 import { resolve } from "node:path";
 import { createTokenMinter, deleteExpiredJtis } from "@shaman/access";
-import { createGitSource } from "@shaman/agents";
+import { createAgentResolver, createGitSource } from "@shaman/agents";
 import { sealAudit } from "@shaman/audit";
 import { createDb } from "@shaman/db";
 import { newId, systemClock } from "@shaman/kernel";
@@ -13,14 +13,26 @@ import {
   createRedisJobQueue,
   type TakenWakeUp,
 } from "@shaman/queue";
-import { countLeasedElsewhere, leaseLost, listWaitingOrganizations, RUN_EXECUTE, runExecutePayload, sweepRuns } from "@shaman/runs";
+import {
+  countLeasedElsewhere,
+  leaseLost,
+  listWaitingOrganizations,
+  RUN_EXECUTE,
+  RUN_RETRY,
+  runExecutePayload,
+  runRetryPayload,
+  sweepRetries,
+  sweepRuns,
+} from "@shaman/runs";
 import { parseScript } from "@shaman/scripts";
+import { createOrganizationDirectory } from "@shaman/tenancy";
 import { createLogger, createMetrics, type HealthCheck, type Logger, type Metrics } from "@shaman/telemetry";
 import { Agent } from "undici";
 import type { WorkerConfig } from "./config.ts";
 import { createDispatcher } from "./dispatcher.ts";
 import { every } from "./every.ts";
 import { executeRun, StopRun } from "./handlers/execute-run.ts";
+import { retryRunJob } from "./handlers/retry-run.ts";
 import { enqueueDueRepositories, REPOSITORY_SYNC, runRepositorySync } from "./handlers/sync-repository.ts";
 import { createHeldLeases } from "./held-leases.ts";
 import { watchCommands } from "./watch-commands.ts";
@@ -88,10 +100,21 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
   const git = createGitSource({ cacheDir: resolve(config.worker.gitCacheDir), checkGitUrl: outbound.checkGitUrl });
   const syncDeps = { db, git, secretKeys: config.secrets, parseScript, fanOut, log, signal: stopping.signal };
 
+  const retryDeps = {
+    db,
+    queue,
+    log,
+    agents: createAgentResolver({ db, clock: systemClock }),
+    // Found by id only, so no host's domain matters here.
+    organizations: createOrganizationDirectory({ db, clock: systemClock, baseDomain: "internal" }),
+  };
+
   const execute = async (job: TakenWakeUp): Promise<void> => {
     switch (job.name) {
       case RUN_EXECUTE:
         return executeRun(runDeps, { orgId: job.orgId, runId: runExecutePayload.parse(job.data).runId });
+      case RUN_RETRY:
+        return retryRunJob(retryDeps, { orgId: job.orgId, commandId: runRetryPayload.parse(job.data).commandId });
       case REPOSITORY_SYNC:
         return runRepositorySync(syncDeps, job);
       default:
@@ -117,6 +140,7 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
   };
   const sweep = async (): Promise<void> => {
     const found = await sweepRuns({ db, queue }, { afterMs: config.worker.sweepAfterMs });
+    await sweepRetries({ db, queue }, { afterMs: config.worker.sweepAfterMs });
     if (found > 0) log.info("runs_swept", { found });
   };
   await queue.onAdded(jobs.nudge);

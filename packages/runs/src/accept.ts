@@ -3,6 +3,7 @@ import { auditValues } from "@shaman/audit";
 import { toJsonb, type Db } from "@shaman/db";
 import { AppError, err, newId, ok, userError, type JsonObject, type Result } from "@shaman/kernel";
 import type { JobQueue } from "@shaman/queue";
+import type { RunLimits } from "./run-limits.ts";
 import { wakeUpOf } from "./wake-up.ts";
 
 export type AcceptDeps = {
@@ -10,18 +11,6 @@ export type AcceptDeps = {
   readonly queue: JobQueue;
   /** Told when a recorded run could not be put into the queue; the sweep will. */
   readonly onEnqueueFailed: (error: Error, runId: string) => void;
-};
-
-export type RunLimits = {
-  readonly maxSteps: number;
-  readonly maxToolCalls: number;
-  readonly maxDepth: number;
-  readonly maxTokens: number;
-  readonly maxCostUsd: number;
-  readonly timeoutSeconds: number;
-  /** Attempts after a failure that may pass, and how long before the second. */
-  readonly maxAttempts: number;
-  readonly backoffSeconds: number;
 };
 
 export type AcceptInput = {

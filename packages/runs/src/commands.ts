@@ -3,11 +3,12 @@ import { isUniqueViolation, toJsonb, type Db } from "@shaman/db";
 import { err, newId, ok, userError, type JsonObject, type Result } from "@shaman/kernel";
 import { CHANNELS, type FanOut, type JobQueue } from "@shaman/queue";
 import { contentHash, dedupeKeyOf, messageIdReused, type AcceptDeps } from "./accept.ts";
+import { askForRetry, retryJobOf, type RetryIds } from "./retry.ts";
 import { wakeUpOf } from "./wake-up.ts";
 
 export type CommandDeps = AcceptDeps & { readonly fanOut: FanOut };
 
-type Target = {
+export type CommandTarget = {
   readonly orgId: string;
   readonly runId: string;
   readonly taskId: string;
@@ -21,11 +22,11 @@ type Target = {
 const URGENT = 1;
 
 // The wake makes a new job id, so that a worker looks at the run even if an older job is still queued.
-const COMMAND = `
+const CANCEL = `
 WITH command AS (
   INSERT INTO task_command (org_id, id, run_id, task_id, kind, payload, actor)
-  SELECT $1, $4, $2, $3, $5, $6, $7 FROM run
-  WHERE org_id = $1 AND id = $2 AND ($8 OR finished_at IS NULL)
+  SELECT $1, $4, $2, $3, 'cancel', $5, $6 FROM run
+  WHERE org_id = $1 AND id = $2 AND finished_at IS NULL
   RETURNING id
 )
 UPDATE run SET wake = wake + 1, enqueued_at = now() FROM command WHERE org_id = $1 AND run.id = $2
@@ -37,33 +38,60 @@ RETURNING wake`;
  */
 export const commandRun = async (
   deps: CommandDeps,
-  target: Target,
-  command: { readonly kind: "cancel" | "retry"; readonly payload?: JsonObject },
+  target: CommandTarget,
+  command: { readonly kind: "cancel"; readonly payload?: JsonObject },
 ): Promise<boolean> => {
-  const [updated] = await deps.db.batch(target.orgId, [
-    {
-      name: "command_run",
-      text: COMMAND,
-      values: [
-        target.orgId,
-        target.runId,
-        target.taskId,
-        newId("cmd"),
-        command.kind,
-        toJsonb(command.payload ?? {}),
-        target.actor,
-        command.kind === "retry",
-      ],
-    },
-    auditOf(target, `task:${command.kind}`),
-  ]);
+  const payload = toJsonb(command.payload ?? {});
+  const values = [target.orgId, target.runId, target.taskId, newId("cmd"), payload, target.actor];
+  return changeRun(deps, target, { name: "cancel_run", text: CANCEL, values, action: "task:cancel" });
+};
+
+const GO_ON = `
+UPDATE run SET wake = wake + 1, wake_at = NULL, enqueued_at = now()
+WHERE org_id = $1 AND id = $2 AND state = 'submitted' AND lease_until IS NULL
+RETURNING wake`;
+
+/** Has a run that waits for its time go on now. Gives false, having changed nothing, when it does not wait. */
+export const goOnNow = (deps: CommandDeps, target: CommandTarget): Promise<boolean> =>
+  changeRun(deps, target, {
+    name: "go_on_now",
+    text: GO_ON,
+    values: [target.orgId, target.runId],
+    action: "task:retry",
+  });
+
+const changeRun = async (
+  deps: CommandDeps,
+  target: CommandTarget,
+  change: {
+    readonly name: string;
+    readonly text: string;
+    readonly values: readonly unknown[];
+    readonly action: string;
+  },
+): Promise<boolean> => {
+  const { action, ...statement } = change;
+  const [updated] = await deps.db.batch(target.orgId, [statement, auditOf(target, action)]);
   const row = updated?.rows[0];
   if (row === undefined) return false;
   await wake(deps, target, row.wake);
   return true;
 };
 
-const auditOf = (target: Target, action: string) =>
+/**
+ * Has a failed run done again, as a new run: what is finished stays as it is. Gives the new run's ids, under which a
+ * worker makes it at once or, should its job be lost, after the next sweep; nothing when the run has not failed.
+ */
+export const retryRun = async (deps: CommandDeps, target: CommandTarget): Promise<RetryIds | undefined> => {
+  const ids = await askForRetry(deps.db, target);
+  if (ids === undefined) return undefined;
+  await deps.queue.add(retryJobOf({ orgId: target.orgId, commandId: ids.commandId })).catch((error: unknown) => {
+    deps.onEnqueueFailed(error instanceof Error ? error : new Error(String(error)), ids.runId);
+  });
+  return ids;
+};
+
+const auditOf = (target: CommandTarget, action: string) =>
   auditStatement({
     orgId: target.orgId,
     actor: target.actor,
@@ -105,7 +133,7 @@ WITH waiting AS (
 UPDATE run SET wake = wake + 1, enqueued_at = now() FROM msg WHERE run.org_id = $1 AND run.id = msg.run_id
 RETURNING run.id AS run_id, wake`;
 
-export type AnswerInput = Target & {
+export type AnswerInput = CommandTarget & {
   readonly contextId: string;
   readonly principal: string;
   /** An A2A Message of the caller. */
@@ -117,7 +145,10 @@ export type AnswerInput = Target & {
  * Takes a message for a task that waits for input (A2A 1.0.1 §3.4.3), with its command and audit row. A repeat of the same
  * message changes nothing. Errors: `task_not_waiting` when it does not wait (any more), `message_id_reused`.
  */
-export const answerTask = async (deps: CommandDeps, input: AnswerInput): Promise<Result<{ readonly created: boolean }>> => {
+export const answerTask = async (
+  deps: CommandDeps,
+  input: AnswerInput,
+): Promise<Result<{ readonly created: boolean }>> => {
   const dedupeKey = dedupeKeyOf({ ...input, idempotencyKey: undefined });
   const hash = contentHash(input.message);
   const content = toJsonb({ ...input.message, taskId: input.taskId, contextId: input.contextId });
@@ -134,14 +165,21 @@ export const answerTask = async (deps: CommandDeps, input: AnswerInput): Promise
       return ok({ created: true });
     }
   } catch (error) {
-    const raced = isUniqueViolation(error, "task_command_one_answer") || isUniqueViolation(error, "message_org_id_task_id_position_key");
+    const raced =
+      isUniqueViolation(error, "task_command_one_answer") ||
+      isUniqueViolation(error, "message_org_id_task_id_position_key");
     if (!raced) throw error;
   }
-  return dedupeKey === null ? err(notWaiting()) : findRepeat(deps.db, { orgId: input.orgId, taskId: input.taskId, dedupeKey, hash });
+  return dedupeKey === null
+    ? err(notWaiting())
+    : findRepeat(deps.db, { orgId: input.orgId, taskId: input.taskId, dedupeKey, hash });
 };
 
 const notWaiting = () =>
-  userError("task_not_waiting", "The task does not wait for a message now. Send a new message without taskId to start another task.");
+  userError(
+    "task_not_waiting",
+    "The task does not wait for a message now. Send a new message without taskId to start another task.",
+  );
 
 const findRepeat = async (
   db: Db,

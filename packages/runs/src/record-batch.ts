@@ -7,7 +7,11 @@ import type { StepRecord } from "./step.ts";
 
 /** What becomes of the run with this batch; absent, it goes on under the same lease. */
 export type RunOutcome =
-  | { readonly kind: "finished"; readonly state: "completed" | "failed" | "canceled" | "rejected"; readonly error?: JsonObject }
+  | {
+      readonly kind: "finished";
+      readonly state: "completed" | "failed" | "canceled" | "rejected";
+      readonly error?: JsonObject;
+    }
   /** Waits for a person: no lease, no deadline running. */
   | { readonly kind: "suspended"; readonly on: "input" | "approval" }
   /** Goes on later: a new wake, at that time. `counts` says whether it was an attempt of the agent's own. */
@@ -116,7 +120,9 @@ export type Recorded = { readonly lastSeq: number; readonly wake: number; readon
  * lease is no longer ours: the caller must then stop at once.
  */
 export const recordBatch = async (db: Db, lease: Lease, batch: Batch): Promise<Recorded | undefined> => {
-  const [recorded] = await db.batch(lease.orgId, [{ name: "record_batch", text: RECORD, values: valuesOf(lease, batch) }]);
+  const [recorded] = await db.batch(lease.orgId, [
+    { name: "record_batch", text: RECORD, values: valuesOf(lease, batch) },
+  ]);
   const row = recorded?.rows[0];
   return row === undefined ? undefined : { lastSeq: row.last_seq, wake: row.wake, priority: row.priority };
 };
@@ -148,7 +154,9 @@ const valuesOf = (lease: Lease, batch: Batch): readonly unknown[] => {
     outcome !== undefined,
     outcome?.kind === "parked" ? outcome.retryAt : null,
     outcome?.kind === "finished",
-    list(batch.events.map((event, i) => ({ ord: i + 1, task_id: event.taskId, type: event.type, payload: event.payload }))),
+    list(
+      batch.events.map((event, i) => ({ ord: i + 1, task_id: event.taskId, type: event.type, payload: event.payload })),
+    ),
     list(
       steps.map((step) => ({
         id: step.id,

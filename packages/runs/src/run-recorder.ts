@@ -4,7 +4,14 @@ import { AppError, type JsonObject } from "@shaman/kernel";
 import type { FanOut } from "@shaman/queue";
 import { appendParts } from "./artifacts.ts";
 import type { ArtifactPayload, RunEvent } from "./events.ts";
-import { recordBatch, type ArtifactRecord, type Batch, type Lease, type Recorded, type RunOutcome } from "./record-batch.ts";
+import {
+  recordBatch,
+  type ArtifactRecord,
+  type Batch,
+  type Lease,
+  type Recorded,
+  type RunOutcome,
+} from "./record-batch.ts";
 import { nudgeRun } from "./run-watcher.ts";
 import { isTerminal, type TaskState } from "./states.ts";
 import type { StepRecord } from "./step.ts";
@@ -170,7 +177,10 @@ export const createRunRecorder = (
         appendParts(last.payload.parts, chunk.parts);
         last.payload.lastChunk = chunk.lastChunk;
       } else push(taskId, { type: "task.artifact", payload: { ...chunk, parts: [...chunk.parts] } });
-      pending.bytes += chunk.parts.reduce((sum, part) => sum + (typeof part.text === "string" ? part.text.length : 0), 0);
+      pending.bytes += chunk.parts.reduce(
+        (sum, part) => sum + (typeof part.text === "string" ? part.text.length : 0),
+        0,
+      );
       soon(pending.bytes >= options.coalesceBytes ? 0 : options.coalesceMs);
     },
     step: (agent, taskId, step) => {

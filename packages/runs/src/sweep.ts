@@ -1,6 +1,7 @@
 import type { Db } from "@shaman/db";
-import { wakeUpOf } from "./wake-up.ts";
 import type { JobQueue } from "@shaman/queue";
+import { retryJobOf } from "./retry.ts";
+import { wakeUpOf } from "./wake-up.ts";
 
 const STRANDED = `
 SELECT org_id, id, wake, priority FROM run r
@@ -29,7 +30,8 @@ export const sweepRuns = async (
     }),
   );
   for (const [orgId, runs] of Map.groupBy(rows, (row) => row.org_id)) {
-    for (const run of runs) await deps.queue.addAgain(wakeUpOf({ orgId, runId: run.id, wake: run.wake, priority: run.priority }));
+    for (const run of runs)
+      await deps.queue.addAgain(wakeUpOf({ orgId, runId: run.id, wake: run.wake, priority: run.priority }));
     await deps.db.batch(orgId, [
       {
         name: "mark_swept",
@@ -38,6 +40,28 @@ export const sweepRuns = async (
       },
     ]);
   }
+  return rows.length;
+};
+
+const LOST_RETRIES = `
+SELECT c.org_id, c.id FROM task_command c JOIN run r ON r.org_id = c.org_id AND r.id = c.run_id
+WHERE c.kind = 'retry' AND c.applied_at IS NULL AND r.state = 'failed'
+  AND c.created_at < now() - $1 * interval '1 millisecond'
+ORDER BY c.created_at LIMIT $2`;
+
+/** Adds again the jobs of retries that were asked for `afterMs` ago and that no worker has begun. Gives their number. */
+export const sweepRetries = async (
+  deps: { readonly db: Db; readonly queue: JobQueue },
+  options: { readonly afterMs: number },
+): Promise<number> => {
+  const { rows } = await deps.db.unscoped((tx) =>
+    tx.query<{ org_id: string; id: string }>({
+      name: "sweep_retries",
+      text: LOST_RETRIES,
+      values: [options.afterMs, SWEEP_LIMIT],
+    }),
+  );
+  for (const { org_id: orgId, id: commandId } of rows) await deps.queue.addAgain(retryJobOf({ orgId, commandId }));
   return rows.length;
 };
 
@@ -62,4 +86,3 @@ export const countLeasedElsewhere = async (db: Db, worker: string): Promise<Read
   );
   return new Map(rows.map((row) => [row.org_id, row.held]));
 };
-

@@ -10,3 +10,5 @@ export { startRedis } from "./redis-server.ts";
 export type { RedisServer } from "./redis-server.ts";
 export { startShaman } from "./shaman.ts";
 export type { HttpAnswer, ProcessName, Shaman, ShamanProcess, TestOrg } from "./shaman.ts";
+export { findBrokenPromises, readFinishedSteps, whenRow } from "./run-history.ts";
+export type { HistoryStep } from "./run-history.ts";

@@ -86,11 +86,14 @@ const play = async (wire: Wire, reply: ModelReply, outgoing: ServerResponse): Pr
 /** A model provider on loopback that speaks OpenAI's or Anthropic's streaming format and does what the test scripted. */
 export const startModelServer = async (options: {
   readonly wire: Wire;
-  readonly replies: readonly ModelReply[];
+  /** In the order of the requests, or decided by the request: its number counts from 1. */
+  readonly replies: readonly ModelReply[] | ((request: ModelServerRequest, number: number) => ModelReply);
 }): Promise<ModelServer> => {
   const requests: ModelServerRequest[] = [];
-  const arrivals = options.replies.map(() => Promise.withResolvers<ModelServerRequest>());
-  const replies = [...options.replies];
+  const scripted = typeof options.replies === "function" ? [] : options.replies;
+  const arrivals = scripted.map(() => Promise.withResolvers<ModelServerRequest>());
+  const replies = [...scripted];
+  const decide = typeof options.replies === "function" ? options.replies : () => replies.shift();
 
   const handle = async (incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> => {
     const closed = new Promise<void>((resolve) => {
@@ -98,8 +101,8 @@ export const startModelServer = async (options: {
     });
     const body = await readBody(incoming);
     const request = { path: incoming.url ?? "", headers: incoming.headers, body, closed };
-    const reply = replies.shift() ?? { status: 418, message: "The test scripted no more replies." };
     requests.push(request);
+    const reply = decide(request, requests.length) ?? { status: 418, message: "The test scripted no more replies." };
     arrivals[requests.length - 1]?.resolve(request);
     await play(options.wire, reply, outgoing);
   };

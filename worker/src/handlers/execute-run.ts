@@ -49,7 +49,10 @@ const BROKEN_RETRY_MS = 500;
  * Takes the run's lease and works on it until it is finished, waits for somebody, or must be tried again later. Does
  * nothing when another worker holds it: the job was one of several that woke the same run.
  */
-export const executeRun = async (deps: ExecuteRunDeps, job: { readonly orgId: string; readonly runId: string }): Promise<void> => {
+export const executeRun = async (
+  deps: ExecuteRunDeps,
+  job: { readonly orgId: string; readonly runId: string },
+): Promise<void> => {
   const run = await claimRun(deps.db, { ...job, leaseMs: deps.leaseMs, worker: deps.worker });
   if (run === undefined) return;
   const stop = new AbortController();
@@ -94,7 +97,10 @@ const applyAnswer = async (deps: ExecuteRunDeps, run: LeasedRun): Promise<void> 
   if (answer === undefined) return;
   const steps = await loadSteps(deps.db, { orgId: run.orgId, taskId: answer.taskId });
   const asked = steps.findLast((step) => step.kind === "input" && step.state === "started");
-  const step = asked === undefined ? [] : [{ ...asked, state: "done" as const, output: answer.payload, taskId: answer.taskId, agent: run.agent }];
+  const step =
+    asked === undefined
+      ? []
+      : [{ ...asked, state: "done" as const, output: answer.payload, taskId: answer.taskId, agent: run.agent }];
   const recorded = await recordBatch(deps.db, run, {
     events: [],
     tasks: [],
@@ -115,7 +121,11 @@ const follow = async (deps: ExecuteRunDeps, { run, recorder, stop }: Work): Prom
       const outcome = record({ run, recorder }, event);
       if (outcome !== undefined) return outcome;
     }
-    throw new AppError({ code: "agent_stream_broken", kind: "operational", message: "The answer ended before the task did" });
+    throw new AppError({
+      code: "agent_stream_broken",
+      kind: "operational",
+      message: "The answer ended before the task did",
+    });
   } catch (error) {
     if (recorder.lost.aborted) throw recorder.lost.reason;
     if (stop.aborted) return stopped(deps, { run, recorder, stop });
@@ -168,14 +178,22 @@ const record = (at: Recording, event: AgentEvent): RunOutcome | undefined => {
     case "TASK_STATE_FAILED":
       return failure(at, { trace, message: status.message });
     case "TASK_STATE_INPUT_REQUIRED":
-      recorder.status({ taskId, state: "input_required", ...(status.message !== undefined && { message: status.message }) });
+      recorder.status({
+        taskId,
+        state: "input_required",
+        ...(status.message !== undefined && { message: status.message }),
+      });
       return { kind: "suspended", on: "input" };
     default:
       return undefined;
   }
 };
 
-const recordStep = ({ run, recorder }: Recording, taskId: string, { step }: Extract<TraceRecord, { kind: "step" }>): void => {
+const recordStep = (
+  { run, recorder }: Recording,
+  taskId: string,
+  { step }: Extract<TraceRecord, { kind: "step" }>,
+): void => {
   recorder.step(run.agent, taskId, step);
   if (step.kind !== "tool" || step.state === "started") return;
   recorder.audit({
@@ -229,9 +247,14 @@ const nextAttempt = (run: LeasedRun, retryAfterMs: number | undefined): Date | u
 
 /** The agent could not be reached or its stream broke: nothing the agent did, so its attempts are not counted. */
 const unreachable = (at: Recording, error: AppError): RunOutcome => {
-  if (error.kind !== "operational") return failed(at, { code: error.code, message: error.message, text: "The agent could not be run." });
+  if (error.kind !== "operational")
+    return failed(at, { code: error.code, message: error.message, text: "The agent could not be run." });
   if (Date.now() > at.run.deadline.getTime()) {
-    return failed(at, { code: "limit_reached", message: error.message, text: "The run reached its limit timeoutSeconds." });
+    return failed(at, {
+      code: "limit_reached",
+      message: error.message,
+      text: "The run reached its limit timeoutSeconds.",
+    });
   }
   const neverStarted = error.code === "agent_unavailable";
   const delayMs = neverStarted ? UNREACHABLE_RETRY_MS : BROKEN_RETRY_MS;
@@ -267,5 +290,7 @@ const agentMessage = (run: LeasedRun, text: string): JsonObject => ({
 
 const textOf = (message: JsonObject | undefined): string | undefined => {
   const [part] = Array.isArray(message?.parts) ? message.parts : [];
-  return typeof part === "object" && part !== null && "text" in part && typeof part.text === "string" ? part.text : undefined;
+  return typeof part === "object" && part !== null && "text" in part && typeof part.text === "string"
+    ? part.text
+    : undefined;
 };

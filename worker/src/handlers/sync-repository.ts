@@ -14,10 +14,19 @@ const DUE_AT_ONCE = 100;
 const PRIORITY = 2;
 
 /** Puts a job into its organization's queue for each repository that is due. Twice the same job is one. */
-export const enqueueDueRepositories = async (deps: { readonly db: SyncDeps["db"]; readonly queue: JobQueue }): Promise<void> => {
+export const enqueueDueRepositories = async (deps: {
+  readonly db: SyncDeps["db"];
+  readonly queue: JobQueue;
+}): Promise<void> => {
   for (const { orgId, repositoryId } of await listDueRepositories(deps, { limit: DUE_AT_ONCE })) {
     const data = { repositoryId };
-    await deps.queue.addAgain({ orgId, jobId: `sync-${repositoryId}`, name: REPOSITORY_SYNC, data, priority: PRIORITY });
+    await deps.queue.addAgain({
+      orgId,
+      jobId: `sync-${repositoryId}`,
+      name: REPOSITORY_SYNC,
+      data,
+      priority: PRIORITY,
+    });
   }
 };
 
@@ -35,4 +44,3 @@ export const runRepositorySync = async (deps: SyncJobDeps, job: TakenWakeUp): Pr
   deps.log.info("repository_synced", { repositoryId, outcome, commit });
   if (outcome === "switched") deps.fanOut.publish(CHANNELS.cache, `agents:${orgId}:${repositoryId}`);
 };
-

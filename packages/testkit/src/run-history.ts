@@ -1,0 +1,103 @@
+import type { TestDatabase } from "./test-database.ts";
+
+/** A step as the database holds it. */
+export type HistoryStep = {
+  readonly taskId: string;
+  readonly position: number;
+  readonly kind: string;
+  readonly name: string;
+  readonly state: string;
+  readonly output: unknown;
+  readonly leaseEpoch: number;
+  readonly finishedAt: Date | null;
+};
+
+/** All finished steps of an organization, by task and position: what nobody may ever do again or change. */
+export const readFinishedSteps = (database: TestDatabase, orgId: string): Promise<HistoryStep[]> =>
+  database.inspect<HistoryStep>(
+    `SELECT task_id AS "taskId", position, kind, name, state, output, lease_epoch AS "leaseEpoch", finished_at AS "finishedAt"
+     FROM step WHERE org_id = $1 AND finished_at IS NOT NULL ORDER BY task_id, position`,
+    [orgId],
+  );
+
+// Each gives the rows that break a promise, with what they break.
+const PROMISES: Readonly<Record<string, string>> = {
+  "event numbers count from 1 without gap or repeat, up to the run's last": `
+    SELECT r.id FROM run r WHERE org_id = $1 AND (SELECT count(*) <> r.last_seq OR min(seq) <> 1 OR max(seq) <> r.last_seq
+      FROM run_event e WHERE e.org_id = r.org_id AND e.run_id = r.id)`,
+  "events are written under leases that only grow": `
+    SELECT run_id AS id FROM (SELECT run_id, lease_epoch < lag(lease_epoch) OVER (PARTITION BY run_id ORDER BY seq) AS back
+      FROM run_event WHERE org_id = $1) e WHERE back`,
+  "a finished task has exactly one terminal event, and none after it": `
+    SELECT t.id FROM task t WHERE org_id = $1 AND state IN ('completed', 'failed', 'canceled', 'rejected') AND (
+      SELECT count(*) <> 1 OR max(seq) <> (SELECT max(seq) FROM run_event l WHERE l.org_id = t.org_id AND l.task_id = t.id)
+      FROM run_event e WHERE e.org_id = t.org_id AND e.task_id = t.id AND e.type = 'task.status'
+        AND e.payload->>'state' IN ('completed', 'failed', 'canceled', 'rejected'))`,
+  "task, run and last status event agree": `
+    SELECT t.id FROM task t JOIN run r ON r.org_id = t.org_id AND r.id = t.run_id AND r.root_task_id = t.id
+    WHERE t.org_id = $1 AND (r.finished_at IS NOT NULL AND r.state <> t.state OR t.state <> (
+      SELECT payload->>'state' FROM run_event e WHERE e.org_id = t.org_id AND e.task_id = t.id AND e.type = 'task.status'
+      ORDER BY seq DESC LIMIT 1))`,
+  "steps of a completed task are numbered from 1 without gap, all finished": `
+    SELECT t.id FROM task t WHERE org_id = $1 AND state = 'completed' AND (
+      SELECT count(*) <> max(position) OR bool_or(finished_at IS NULL) FROM step s WHERE s.org_id = t.org_id AND s.task_id = t.id)`,
+  "each finished step was told once": `
+    SELECT s.id FROM step s WHERE org_id = $1 AND finished_at IS NOT NULL AND 1 <> (
+      SELECT count(*) FROM run_event e WHERE e.org_id = s.org_id AND e.task_id = s.task_id AND e.type = 'step'
+        AND (e.payload->>'position')::integer = s.position AND e.payload->>'state' = s.state)`,
+  "each model step's usage is counted once, and the run's sums are those of its steps": `
+    SELECT r.id FROM run r WHERE org_id = $1 AND (
+      r.steps <> (SELECT count(*) FROM step s WHERE s.org_id = r.org_id AND s.run_id = r.id AND finished_at IS NOT NULL)
+      OR (r.input_tokens, r.output_tokens) <> (SELECT coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0)
+        FROM usage u WHERE u.org_id = r.org_id AND u.run_id = r.id)
+      OR (SELECT count(*) FROM step s WHERE s.org_id = r.org_id AND s.run_id = r.id AND kind = 'model')
+        <> (SELECT count(*) FROM usage u JOIN step s ON s.org_id = u.org_id AND s.id = u.step_id AND s.run_id = r.id AND s.kind = 'model'
+          WHERE u.org_id = r.org_id AND u.run_id = r.id))`,
+  "a finished run holds no lease and was audited once when accepted and once when finished": `
+    SELECT r.id FROM run r WHERE org_id = $1 AND finished_at IS NOT NULL AND (lease_until IS NOT NULL OR 1 <> (
+      SELECT count(*) FROM audit_log a WHERE a.org_id = r.org_id AND a.task_id = r.root_task_id AND a.action = 'task:' || r.state
+        AND a.server = 'worker')
+      OR 1 <> (SELECT count(*) FROM audit_log a WHERE a.org_id = r.org_id AND a.task_id = r.root_task_id AND a.action = 'agent:execute'))`,
+  "each finished tool step was audited once": `
+    SELECT t.id FROM task t WHERE org_id = $1
+      AND (SELECT count(*) FROM step s WHERE s.org_id = t.org_id AND s.task_id = t.id AND kind = 'tool' AND finished_at IS NOT NULL)
+        <> (SELECT count(*) FROM audit_log a WHERE a.org_id = t.org_id AND a.task_id = t.id AND a.action = 'tool:call')`,
+  "artifacts are what the events add up to, each whole and once": `
+    SELECT t.id FROM task t WHERE org_id = $1 AND state = 'completed' AND EXISTS (
+      SELECT 1 FROM (
+        SELECT e.payload->>'artifactId' AS id, string_agg(part->>'text', '' ORDER BY e.seq, ord) AS text
+        FROM run_event e, jsonb_array_elements(e.payload->'parts') WITH ORDINALITY AS p (part, ord)
+        WHERE e.org_id = t.org_id AND e.task_id = t.id AND e.type = 'task.artifact' AND e.seq >= (
+          SELECT max(seq) FROM run_event b WHERE b.org_id = e.org_id AND b.run_id = e.run_id AND b.task_id = e.task_id
+            AND b.type = 'task.artifact' AND b.payload->>'artifactId' = e.payload->>'artifactId' AND NOT (b.payload->>'append')::boolean)
+        GROUP BY 1) told
+      FULL JOIN (
+        SELECT a.id, string_agg(part->>'text', '' ORDER BY ord) AS text
+        FROM artifact a, jsonb_array_elements(a.parts) WITH ORDINALITY AS p (part, ord)
+        WHERE a.org_id = t.org_id AND a.task_id = t.id GROUP BY 1) kept USING (id)
+      WHERE told.text IS DISTINCT FROM kept.text)`,
+};
+
+/**
+ * What in an organization's recorded runs breaks a promise of ours: one line for each promise and row, none when all
+ * hold. It reads what the database holds after a fault, and asks no process of ours.
+ */
+export const findBrokenPromises = async (database: TestDatabase, orgId: string): Promise<string[]> => {
+  const broken: string[] = [];
+  for (const [promise, text] of Object.entries(PROMISES)) {
+    const rows = await database.inspect<{ id: string }>(text, [orgId]);
+    broken.push(...rows.map(({ id }) => `${promise}: ${id}`));
+  }
+  return broken;
+};
+
+/** Resolves as soon as the query gives a row; for moments that tests have to catch. Rejects after a minute without one. */
+export const whenRow = async (database: TestDatabase, text: string, values: readonly unknown[] = []): Promise<void> => {
+  const until = Date.now() + 60_000;
+  while (Date.now() < until) {
+    const rows = await database.inspect(text, values);
+    if (rows.length > 0) return;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  throw new Error(`No row within a minute: ${text}`);
+};
