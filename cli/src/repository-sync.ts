@@ -38,7 +38,9 @@ const PROBLEMS_SHOWN = 20;
 /** How a sync ended, for people. */
 export const describeSync = (repository: RepositoryDetail): string => {
   const { name, state, liveCommit, agents, error, problems } = repository;
-  if (state === "ok") return `${name} is live at ${liveCommit?.slice(0, 12)} with ${agents} ${agents === 1 ? "agent" : "agents"}.\n`;
+  if (state === "ok") {
+    return `${name} is live at ${liveCommit?.slice(0, 12)} with ${agents} ${agents === 1 ? "agent" : "agents"}.\n`;
+  }
   const lines = [`The sync of ${name} failed: ${error?.message ?? "its files have problems"}`];
   lines.push(...problems.slice(0, PROBLEMS_SHOWN).map((problem) => `  ${formatProblem(problem)}`));
   if (problems.length > PROBLEMS_SHOWN) lines.push(`  and ${problems.length - PROBLEMS_SHOWN} more`);

@@ -1,5 +1,5 @@
 import { unwrap } from "@shaman/kernel";
-import { getRun, type RunDetail } from "@shaman/runs";
+import { getRun, type RunDetail, type StepView } from "@shaman/runs";
 import type { Command } from "commander";
 import { z } from "zod";
 import type { Cli } from "../cli.ts";
@@ -24,6 +24,12 @@ export const runShow = (parent: Command, cli: Cli): void =>
     },
   });
 
+/** A step that is recorded only once it is done has one moment, not two. */
+const stepDuration = (step: StepView, nowMs: number): string | undefined =>
+  step.startedAt.getTime() === step.finishedAt?.getTime()
+    ? undefined
+    : durationOf({ createdAt: step.startedAt, finishedAt: step.finishedAt }, nowMs);
+
 const describe = (run: RunDetail, nowMs: number): string => {
   const head = fields([
     ["run", run.id],
@@ -45,7 +51,7 @@ const describe = (run: RunDetail, nowMs: number): string => {
       { title: "kind", cell: (step) => step.kind },
       { title: "name", cell: (step) => step.name },
       { title: "state", cell: (step) => step.state },
-      { title: "took", cell: (step) => durationOf({ createdAt: step.startedAt, ...step }, nowMs) },
+      { title: "took", cell: (step) => stepDuration(step, nowMs) },
       { title: "in", cell: (step) => step.inputTokens, right: true },
       { title: "out", cell: (step) => step.outputTokens, right: true },
       { title: "cost", cell: (step) => (step.model === null ? undefined : cost(step.costUsd)), right: true },

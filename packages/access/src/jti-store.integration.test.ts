@@ -1,8 +1,9 @@
 import { randomBytes } from "node:crypto";
-import { systemClock } from "@shaman/kernel";
-import { testDatabase, type TestDatabase } from "@shaman/testkit";
+import { Secret, systemClock } from "@shaman/kernel";
+import { openRedis } from "@shaman/queue";
+import { startRedis, testDatabase, type TestDatabase } from "@shaman/testkit";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { createPostgresJtiStore, deleteExpiredJtis } from "./jti-store.ts";
+import { createPostgresJtiStore, createRedisJtiStore, deleteExpiredJtis } from "./jti-store.ts";
 
 let database: TestDatabase;
 
@@ -39,5 +40,30 @@ describe("used token ids in PostgreSQL", () => {
   test("cannot be written by the public process", async () => {
     const use = createPostgresJtiStore({ db: database.as("public") });
     await expect(use({ jti: newJti(), expiresAtMs: Date.now() })).rejects.toThrow(/permission denied/);
+  });
+});
+
+describe("used token ids in Redis", () => {
+  test("are fresh once, expire by themselves, and cannot be told while Redis is away", async () => {
+    const server = await startRedis();
+    const open = (name: string, patient: boolean) =>
+      openRedis({ url: new Secret(server.url), name, patient, onError: () => undefined });
+    const clients = [open("one", true), open("two", true)];
+    const stores = clients.map((redis) => createRedisJtiStore({ redis, clock: systemClock }));
+    const jti = newJti();
+    const expiresAtMs = Date.now() + 60_000;
+    const uses = await Promise.all(
+      stores.flatMap((use) => Array.from({ length: 10 }, () => use({ jti, expiresAtMs }))),
+    );
+    expect(uses.filter((use) => use === "fresh")).toHaveLength(1);
+    const ttl = await clients[0]?.ttl(`shaman:jti:${jti}`);
+    expect(ttl).toBeGreaterThan(50);
+    expect(ttl).toBeLessThanOrEqual(60);
+
+    await server.kill();
+    const impatient = open("three", false);
+    await expect(createRedisJtiStore({ redis: impatient, clock: systemClock })({ jti, expiresAtMs })).rejects.toThrow();
+    for (const redis of [...clients, impatient]) redis.disconnect();
+    await server.close();
   });
 });
