@@ -2,9 +2,9 @@ import type { StreamResponse } from "@a2a-js/sdk";
 import type { A2ARequestHandler, ServerCallContext } from "@a2a-js/sdk/server";
 import { toSdkTask, toStreamResponse } from "@shaman/a2a-wire";
 import { toAppError, userError, type AppError } from "@shaman/kernel";
-import { awaitTask, commandRun, findTask, followRun, isSettled, isTerminal, type TaskView } from "@shaman/runs";
+import { awaitTask, commandRun, findTask, followRun, isTerminal, type TaskView } from "@shaman/runs";
 import type { Call } from "./call.ts";
-import { awaitAnswer, takeMessage, taskNotFound, type SendDeps, type Taken } from "./send-message.ts";
+import { awaitAnswer, takeMessage, taskNotFound, visibleTask, type SendDeps, type Taken } from "./send-message.ts";
 
 export type CallOf = (context: ServerCallContext) => Call;
 
@@ -91,20 +91,6 @@ const viewOf = async (deps: SendDeps, call: Call, { taskId }: Taken): Promise<Ta
   return task;
 };
 
-/** The task if it is this caller's and was sent to this agent. */
-export const visibleTask = async (deps: SendDeps, call: Call, taskId: string): Promise<TaskView> => {
-  const { organization, principal, agent, historyLength } = call;
-  const task = await findTask(deps.db, {
-    orgId: organization.id,
-    taskId,
-    principal: principal.id,
-    agent: agent.definition.name,
-    ...(historyLength !== undefined && { historyLength }),
-  });
-  if (task === undefined) throw taskNotFound();
-  return task;
-};
-
 const notCancelable = (state: string): AppError =>
   userError("task_not_cancelable", `The task is ${state} and cannot be canceled any more.`);
 
@@ -126,11 +112,14 @@ const cancelTask = async (deps: SendDeps, call: Call, taskId: string): Promise<T
   if (!commanded) throw notCancelable("finished");
   const signal = AbortSignal.any([call.signal, AbortSignal.timeout(CANCEL_WAIT_MS)]);
   const query = { orgId: organization.id, taskId };
-  // A task that waits for its caller is settled already; only a newer event than the one we saw tells of the cancel.
-  const after = await awaitTask(deps, { query, runId: task.runId, afterSeq: task.lastSeq, signal });
-  if (after === undefined) throw taskNotFound();
-  if (isTerminal(after.state) && after.state !== "canceled") throw notCancelable(after.state);
-  return after;
+  for (let seen = task; ;) {
+    // A task that waits for its caller is settled too; only a newer event than the one we saw tells of the cancel.
+    const after = await awaitTask(deps, { query, runId: task.runId, afterSeq: seen.lastSeq, signal });
+    if (after === undefined) throw taskNotFound();
+    if (isTerminal(after.state) && after.state !== "canceled") throw notCancelable(after.state);
+    if (after.state === "canceled" || signal.aborted) return after;
+    seen = after;
+  }
 };
 
 /** The task, then its events as they are committed, until it is finished or waits for its caller (§3.1.2, D2). */
@@ -138,8 +127,7 @@ async function* streamTask(deps: SendDeps, call: Call): AsyncGenerator<StreamRes
   const taken = await takeMessage(deps, call, sendOf(call));
   const view = taken.view ?? (await viewOf(deps, call, taken));
   yield { payload: { $case: "task", value: toSdkTask(view) } };
-  // An answer that was just taken finds the task still waiting; anything newer that is settled is the end.
-  if (isSettled(view.state) && view.lastSeq > taken.afterSeq) return;
+  if (endsStream(view.state)) return;
   const { taskId, contextId, runId } = taken;
   const run = { orgId: call.organization.id, runId, afterSeq: view.lastSeq, signal: call.signal };
   for await (const event of followRun(deps, run)) {

@@ -1,7 +1,7 @@
 import { invalidParams, type SendParams } from "@shaman/a2a-wire";
 import { agentResource } from "@shaman/access";
 import type { Db } from "@shaman/db";
-import { unwrap, userError, type AppError } from "@shaman/kernel";
+import { isId, unwrap, userError, type AppError } from "@shaman/kernel";
 import type { FanOut } from "@shaman/queue";
 import {
   acceptMessage,
@@ -42,6 +42,22 @@ const QUEUE_FULL_RETRY_MS = 5_000;
 export const taskNotFound = (): AppError =>
   userError("task_not_found", "There is no such task here. Check its id, and that you ask the agent it was sent to.");
 
+/** The task if it is this caller's and was sent to this agent. */
+export const visibleTask = async (deps: SendDeps, call: Call, taskId: string): Promise<TaskView> => {
+  const { organization, principal, agent, historyLength } = call;
+  // What no task of ours is called is not looked for: callers may send any text as an id.
+  if (!isId("task", taskId)) throw taskNotFound();
+  const task = await findTask(deps.db, {
+    orgId: organization.id,
+    taskId,
+    principal: principal.id,
+    agent: agent.definition.name,
+    ...(historyLength !== undefined && { historyLength }),
+  });
+  if (task === undefined) throw taskNotFound();
+  return task;
+};
+
 /** Takes a checked message: starts a task, or answers one that waits (A2A 1.0.1 §3.1.1, §3.4). Throws `AppError`. */
 export const takeMessage = (deps: SendDeps, call: Call, send: SendParams): Promise<Taken> => {
   if (send.asksForPush) {
@@ -72,7 +88,8 @@ const startTask = async (deps: SendDeps, call: Call, send: SendParams): Promise<
       commit: agent.commit,
       limits: limitsOf(call),
       priority: Math.min(definition.priority ?? DEFAULT_PRIORITY, principal.priority ?? DEFAULT_PRIORITY),
-      message: send.message,
+      // Its context is part of what a message says: the same one for another context is no repeat.
+      message: send.contextId === undefined ? send.message : { ...send.message, contextId: send.contextId },
       contextId: send.contextId,
       messageId: definition.deduplicate ? send.messageId : null,
       idempotencyKey: call.idempotencyKey,
@@ -122,14 +139,7 @@ const continueTask = async (
   send: SendParams & { readonly taskId: string },
 ): Promise<Taken> => {
   const { organization, principal, agent } = call;
-  const task = await findTask(deps.db, {
-    orgId: organization.id,
-    taskId: send.taskId,
-    principal: principal.id,
-    agent: agent.definition.name,
-    historyLength: 0,
-  });
-  if (task === undefined) throw taskNotFound();
+  const task = await visibleTask(deps, { ...call, historyLength: 0 }, send.taskId);
   const { runId, taskId, contextId } = task;
   if (send.contextId !== undefined && send.contextId !== contextId) {
     throw invalidParams([
@@ -148,6 +158,7 @@ const continueTask = async (
     protocol: call.protocol,
     message: send.message,
     messageId: agent.definition.deduplicate ? send.messageId : null,
+    idempotencyKey: call.idempotencyKey,
   });
   if (!answered.ok) {
     const ended = answered.error.code === "task_not_waiting" && isTerminal(task.state);
@@ -158,8 +169,7 @@ const continueTask = async (
         )
       : answered.error;
   }
-  // A repeat joins the task as it is now; a new answer is followed by newer events than the question.
-  return { runId, taskId, contextId, afterSeq: answered.value.created ? task.lastSeq : 0 };
+  return { runId, taskId, contextId, afterSeq: answered.value.afterSeq };
 };
 
 /** Waits for the task as a blocking send does, no longer than the organization's limit; then gives it as it is. */

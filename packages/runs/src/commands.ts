@@ -1,4 +1,4 @@
-import { auditStatement } from "@shaman/audit";
+import { auditStatement, auditValues, AUDIT_COLUMNS, type AuditEntry } from "@shaman/audit";
 import { isUniqueViolation, toJsonb, type Db } from "@shaman/db";
 import { err, newId, ok, userError, type JsonObject, type Result } from "@shaman/kernel";
 import { CHANNELS, type FanOut, type JobQueue } from "@shaman/queue";
@@ -71,10 +71,10 @@ const changeRun = async (
   },
 ): Promise<boolean> => {
   const { action, ...statement } = change;
-  const [updated] = await deps.db.batch(target.orgId, [statement, auditOf(target, action)]);
+  const [updated] = await deps.db.batch(target.orgId, [statement, auditStatement(auditEntryOf(target, action))]);
   const row = updated?.rows[0];
   if (row === undefined) return false;
-  await wake(deps, target, row.wake);
+  wake(deps, target, row.wake);
   return true;
 };
 
@@ -91,36 +91,44 @@ export const retryRun = async (deps: CommandDeps, target: CommandTarget): Promis
   return ids;
 };
 
-const auditOf = (target: CommandTarget, action: string) =>
-  auditStatement({
-    orgId: target.orgId,
-    actor: target.actor,
-    action,
-    resource: target.taskId,
-    result: "ok",
-    agent: target.agent,
-    runId: target.runId,
-    taskId: target.taskId,
-    server: target.server,
-    protocol: target.protocol,
-  });
+const auditEntryOf = (target: CommandTarget, action: string): AuditEntry => ({
+  orgId: target.orgId,
+  actor: target.actor,
+  action,
+  resource: target.taskId,
+  result: "ok",
+  agent: target.agent,
+  runId: target.runId,
+  taskId: target.taskId,
+  server: target.server,
+  protocol: target.protocol,
+});
 
-const wake = async (
-  deps: { readonly queue: JobQueue; readonly fanOut: FanOut; readonly onEnqueueFailed: AcceptDeps["onEnqueueFailed"] },
+// Whoever waits for the effect must be watching by the time a worker has it, so the queue is not waited for.
+const wake = (
+  deps: {
+    readonly queue: JobQueue;
+    readonly fanOut: FanOut;
+    readonly onEnqueueFailed: AcceptDeps["onEnqueueFailed"];
+  },
   target: { readonly orgId: string; readonly runId: string },
   number: number,
-): Promise<void> => {
+): void => {
   deps.fanOut.publish(CHANNELS.command, target.runId);
   const job = wakeUpOf({ orgId: target.orgId, runId: target.runId, wake: number, priority: URGENT });
-  await deps.queue.add(job).catch((error: unknown) => {
+  deps.queue.add(job).catch((error: unknown) => {
     deps.onEnqueueFailed(error instanceof Error ? error : new Error(String(error)), target.runId);
   });
 };
 
+// The question is a task's last message until somebody answers; from then on the task waits for nothing more, although
+// its state changes only when a worker has taken the answer up.
 const ANSWER = `
 WITH waiting AS (
-  SELECT t.run_id, t.context_id, coalesce((SELECT max(position) FROM message WHERE org_id = $1 AND task_id = $2), 0) AS position
-  FROM task t WHERE t.org_id = $1 AND t.id = $2 AND t.state = 'input_required'
+  SELECT t.run_id, m.position
+  FROM task t, LATERAL (
+    SELECT position, role FROM message WHERE org_id = $1 AND task_id = $2 ORDER BY position DESC LIMIT 1) m
+  WHERE t.org_id = $1 AND t.id = $2 AND t.state = 'input_required' AND m.role = 'agent'
 ), msg AS (
   INSERT INTO message (org_id, id, run_id, task_id, position, role, content, content_hash, dedupe_key)
   SELECT $1, $3, run_id, $2, position + 1, 'user', $4::jsonb, $5, $6 FROM waiting
@@ -129,9 +137,12 @@ WITH waiting AS (
 ), command AS (
   INSERT INTO task_command (org_id, id, run_id, task_id, kind, payload, actor)
   SELECT $1, $7, run_id, $2, 'answer', $4::jsonb, $8 FROM msg
+), act AS (
+  INSERT INTO audit_log (${AUDIT_COLUMNS.join(", ")})
+  SELECT $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22::integer, $23, $24::jsonb FROM msg
 )
 UPDATE run SET wake = wake + 1, enqueued_at = now() FROM msg WHERE run.org_id = $1 AND run.id = msg.run_id
-RETURNING run.id AS run_id, wake`;
+RETURNING wake, last_seq`;
 
 export type AnswerInput = CommandTarget & {
   readonly contextId: string;
@@ -139,30 +150,34 @@ export type AnswerInput = CommandTarget & {
   /** An A2A Message of the caller. */
   readonly message: JsonObject;
   readonly messageId: string | null;
+  /** Always counts, and instead of the message id. */
+  readonly idempotencyKey: string | undefined;
+};
+
+export type Answered = {
+  /** False when the same message had been taken before. */
+  readonly created: boolean;
+  /** The last event before the answer's effect; 0 where the task has to be looked at to know. */
+  readonly afterSeq: number;
 };
 
 /**
  * Takes a message for a task that waits for input (A2A 1.0.1 §3.4.3), with its command and audit row. A repeat of the same
  * message changes nothing. Errors: `task_not_waiting` when it does not wait (any more), `message_id_reused`.
  */
-export const answerTask = async (
-  deps: CommandDeps,
-  input: AnswerInput,
-): Promise<Result<{ readonly created: boolean }>> => {
-  const dedupeKey = dedupeKeyOf({ ...input, idempotencyKey: undefined });
-  const hash = contentHash(input.message);
+export const answerTask = async (deps: CommandDeps, input: AnswerInput): Promise<Result<Answered>> => {
+  const dedupeKey = dedupeKeyOf(input);
+  const hash = contentHash({ ...input.message, taskId: input.taskId });
   const content = toJsonb({ ...input.message, taskId: input.taskId, contextId: input.contextId });
-  const statement = {
-    name: "answer_task",
-    text: ANSWER,
-    values: [input.orgId, input.taskId, newId("msg"), content, hash, dedupeKey, newId("cmd"), input.actor],
-  };
+  const answer = [input.orgId, input.taskId, newId("msg"), content, hash, dedupeKey, newId("cmd"), input.actor];
+  const audit = auditValues(auditEntryOf(input, "task:answer"));
+  const statement = { name: "answer_task", text: ANSWER, values: [...answer, ...audit] };
   try {
-    const [updated] = await deps.db.batch(input.orgId, [statement, auditOf(input, "task:answer")]);
+    const [updated] = await deps.db.batch(input.orgId, [statement]);
     const row = updated?.rows[0];
     if (row !== undefined) {
-      await wake(deps, input, row.wake);
-      return ok({ created: true });
+      wake(deps, input, row.wake);
+      return ok({ created: true, afterSeq: row.last_seq });
     }
   } catch (error) {
     const raced =
@@ -184,7 +199,7 @@ const notWaiting = () =>
 const findRepeat = async (
   db: Db,
   search: { readonly orgId: string; readonly taskId: string; readonly dedupeKey: string; readonly hash: string },
-): Promise<Result<{ readonly created: boolean }>> => {
+): Promise<Result<Answered>> => {
   const [found] = await db.batch(search.orgId, [
     {
       name: "find_repeat",
@@ -195,5 +210,5 @@ const findRepeat = async (
   const row = found?.rows[0];
   if (row === undefined) return err(notWaiting());
   if (row.task_id !== search.taskId || row.content_hash !== search.hash) return err(messageIdReused());
-  return ok({ created: false });
+  return ok({ created: false, afterSeq: 0 });
 };

@@ -3,7 +3,7 @@ export type { AcceptDeps, Accepted, AcceptInput } from "./accept.ts";
 export type { ArtifactView } from "./artifacts.ts";
 export { awaitTask, isSettled } from "./await-task.ts";
 export { answerTask, commandRun, goOnNow, retryRun } from "./commands.ts";
-export type { AnswerInput, CommandDeps, CommandTarget } from "./commands.ts";
+export type { Answered, AnswerInput, CommandDeps, CommandTarget } from "./commands.ts";
 export { runEvent } from "./events.ts";
 export type { ArtifactPayload, RecordedEvent, RunEvent, StatusPayload } from "./events.ts";
 export { followRun } from "./follow-run.ts";

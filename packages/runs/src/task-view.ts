@@ -35,9 +35,16 @@ export type TaskQuery = {
 
 export const MAX_HISTORY = 200;
 
+// A task that was answered waits no longer, although its row says so only when a worker has taken the answer up: until
+// then it is submitted again, so that nobody who polls takes the old question for a new one.
+const ANSWERED = `t.state = 'input_required' AND 'user' = (
+    SELECT m.role FROM message m WHERE m.org_id = t.org_id AND m.task_id = t.id ORDER BY m.position DESC LIMIT 1)`;
+
 // One statement, so one snapshot: what it gives is the task exactly after event `last_seq`.
 const SELECT_TASK = `
-SELECT t.run_id, t.context_id, t.agent, t.principal, t.state, t.status_message, t.status_at, r.last_seq,
+SELECT t.run_id, t.context_id, t.agent, t.principal, t.status_at, r.last_seq,
+  CASE WHEN ${ANSWERED} THEN 'submitted' ELSE t.state END AS state,
+  CASE WHEN ${ANSWERED} THEN NULL ELSE t.status_message END AS status_message,
   (SELECT json_agg(json_build_object('artifactId', a.id, 'name', a.name, 'description', a.description, 'parts', a.parts,
       'metadata', a.metadata) ORDER BY a.position)
     FROM artifact a WHERE a.org_id = t.org_id AND a.task_id = t.id AND r.state = 'completed') AS artifacts,
