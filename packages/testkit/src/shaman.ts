@@ -59,23 +59,37 @@ export type Shaman = {
   readonly givenOrg: (files: Readonly<Record<string, RemoteFile>>) => Promise<TestOrg>;
   readonly http: (
     org: Pick<TestOrg, "host" | "apiKey">,
-    call: { readonly method?: "GET" | "POST"; readonly path: string; readonly body?: string; readonly headers?: Record<string, string> },
+    call: {
+      readonly method?: "GET" | "POST";
+      readonly path: string;
+      readonly body?: string;
+      readonly headers?: Record<string, string>;
+    },
   ) => Promise<HttpAnswer>;
   /** One JSON-RPC call of an agent. */
   readonly rpc: (
     org: Pick<TestOrg, "host" | "apiKey">,
-    call: { readonly agent: string; readonly method: string; readonly params: unknown; readonly headers?: Record<string, string> },
+    call: {
+      readonly agent: string;
+      readonly method: string;
+      readonly params: unknown;
+      readonly headers?: Record<string, string>;
+    },
   ) => Promise<HttpAnswer>;
   readonly close: () => Promise<void>;
+};
+
+export type ShamanOptions = {
+  readonly redisUrl?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly database?: TestDatabase;
 };
 
 const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
 const BASE_DOMAIN = "localhost";
 
 /** All three servers as real processes on a database of their own, with quick leases. */
-export const startShaman = async (
-  options: { readonly redisUrl?: string; readonly env?: Readonly<Record<string, string>>; readonly database?: TestDatabase } = {},
-): Promise<Shaman> => {
+export const startShaman = async (options: ShamanOptions = {}): Promise<Shaman> => {
   const database = options.database ?? (await testDatabase());
   const dir = await mkdtemp(join(tmpdir(), "shaman-"));
   const [publicPort, internalPort, healthPort] = [await freePort(), await freePort(), await freePort()];
@@ -133,14 +147,24 @@ export const startShaman = async (
   const givenOrg: Shaman["givenOrg"] = async (files) => {
     const { orgId, slug } = await database.givenOrg();
     const operator = createOperatorPrincipal({ orgId, name: "test" });
-    const web = { db: database.as("web"), clock: systemClock, origin: { server: "cli" }, secretKeys, checkGitUrl: outbound.checkGitUrl };
-    const { key, record } = unwrap(await createApiKey(web, operator, { name: "test", mode: "test", agents: "*", ratePerSecond: 0 }));
+    const web = {
+      db: database.as("web"),
+      clock: systemClock,
+      origin: { server: "cli" },
+      secretKeys,
+      checkGitUrl: outbound.checkGitUrl,
+    };
+    const { key, record } = unwrap(
+      await createApiKey(web, operator, { name: "test", mode: "test", agents: "*", ratePerSecond: 0 }),
+    );
     const remote = await givenGitRemote();
     await remote.commit(files);
     remotes.push(remote);
     const { repositoryId } = unwrap(await registerRepository(web, operator, { name: "agents", url: remote.url }));
     const sync = async () =>
-      unwrap(await syncRepository({ db: database.as("worker"), git, secretKeys, parseScript }, { orgId, repositoryId }));
+      unwrap(
+        await syncRepository({ db: database.as("worker"), git, secretKeys, parseScript }, { orgId, repositoryId }),
+      );
     await sync();
     const push: TestOrg["push"] = async (next) => {
       await remote.commit(next);
@@ -195,7 +219,9 @@ export const startShaman = async (
   };
 };
 
-const unwrapText = <T>(result: { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: string }): T => {
+const unwrapText = <T>(
+  result: { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: string },
+): T => {
   if (result.ok) return result.value;
   throw new Error(result.error);
 };
@@ -224,7 +250,10 @@ const shamanProcess = (input: {
       await exited;
     },
     start: async () => {
-      const started = spawn(process.execPath, [...input.args], { env: { ...input.env }, stdio: ["ignore", "pipe", "pipe"] });
+      const started = spawn(process.execPath, [...input.args], {
+        env: { ...input.env },
+        stdio: ["ignore", "pipe", "pipe"],
+      });
       child = started;
       const ready = Promise.withResolvers<void>();
       const exited = once(started, "exit").then(() => ready.reject(new Error(`${input.name} ended:\n${output}`)));
