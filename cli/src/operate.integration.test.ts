@@ -16,6 +16,8 @@ const AGENTS = {
     "---\ndescription: Greets whoever writes\nexposed: true\nmodel: scripted/greeter.yaml\n---\nYou greet people.\n",
   "greeter.yaml": "turns:\n  - text: ['Hello, ', '{{prompt}}', '!']\n",
   "Sleeper.md": "---\ndescription: Takes its time\nexposed: true\nmodel: scripted/sleeper.yaml\n---\nYou sleep.\n",
+  "Broken.md": "---\ndescription: Fails\nexposed: true\nmodel: scripted/broken.yaml\n---\nYou fail.\n",
+  "broken.yaml": "turns:\n  - error: {status: 400}\n",
   "sleeper.yaml": "turns:\n  - text: ['One moment', {text: ' and done', delayMs: 60000}]\n",
 };
 
@@ -156,6 +158,21 @@ describe("runs", () => {
     expect(again.err).toContain("already");
     const retried = await run(["run", "retry", taskId]);
     expect(retried.err).toContain("only a failed or waiting run");
+  });
+
+  test("that failed are done again as a new run of the same message", async () => {
+    const taskId = await call("Broken", "try me");
+    const failed = await json(["run", "show", taskId]);
+    expect(failed).toMatchObject({ state: "failed", error: { code: expect.any(String), message: expect.any(String) } });
+    const retried = z
+      .object({ id: z.string(), retriedAs: z.object({ runId: z.string() }) })
+      .parse(await json(["run", "retry", taskId]));
+    expect(retried.id).toBe(failed["id"]);
+    const tailed = await run(["run", "tail", retried.retriedAs.runId]);
+    expect(tailed.code).toBe(1);
+    const again = await json(["run", "show", retried.retriedAs.runId]);
+    expect(again).toMatchObject({ state: "failed", messages: [{ parts: [{ text: "try me" }] }] });
+    expect(await json(["run", "show", taskId])).toMatchObject({ state: "failed" });
   });
 });
 
