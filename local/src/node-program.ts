@@ -63,7 +63,7 @@ const answersReady = async (url: string, signal: AbortSignal): Promise<boolean> 
 };
 
 /** Polls until the address answers 200. Rejects when the signal is aborted, or after a minute. */
-export const waitUntilReady = async (name: string, url: string, signal: AbortSignal): Promise<void> => {
+const waitUntilReady = async (name: string, url: string, signal: AbortSignal): Promise<void> => {
   const until = Date.now() + READY_TIMEOUT_MS;
   while (!(await answersReady(url, signal))) {
     signal.throwIfAborted();

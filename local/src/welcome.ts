@@ -7,7 +7,7 @@ const PROMPT = "Please handle order A-1001: check the stock and tell me what hap
  * A call that works as it is printed: SendMessage of A2A 1.0, which waits for the answer. Sent again it gives the same
  * task, because it is the same message.
  */
-export const curlFor = (organization: LocalFile["organizations"][number], agent: string): string => {
+const curlFor = (organization: LocalFile["organizations"][number], agent: string): string => {
   const message = {
     messageId: `hello-${randomBytes(4).toString("hex")}`,
     role: "ROLE_USER",

@@ -30,7 +30,7 @@ const createAccount = (): void => {
 };
 
 /** Whether this process is root, which PostgreSQL must not be. */
-export const isRoot = (): boolean => process.getuid?.() === ROOT_UID;
+const isRoot = (): boolean => process.getuid?.() === ROOT_UID;
 
 /**
  * The account to start PostgreSQL with when this process is root, else `undefined`: the owner of existing data, or the

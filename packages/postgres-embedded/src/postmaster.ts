@@ -27,7 +27,7 @@ export const findPostmaster = (data: string): Postmaster | undefined => {
 };
 
 /** Waits until the process is gone; `false` when it is still there after `timeoutMs`. */
-export const waitUntilGone = async (pid: number, timeoutMs: number): Promise<boolean> => {
+const waitUntilGone = async (pid: number, timeoutMs: number): Promise<boolean> => {
   const until = Date.now() + timeoutMs;
   while (isProcessAlive(pid)) {
     if (Date.now() > until) return false;
