@@ -55,8 +55,9 @@ describe.each(["postgres", "redis"])("kill -9 of each process while 50 runs are 
     const recorded = new Map<string, HistoryStep>();
     for (const [name, moment] of KILLS) {
       await whenRow(database, moment);
-      for (const step of await readFinishedSteps(database, org.orgId))
+      for (const step of await readFinishedSteps(database, org.orgId)) {
         recorded.set(key(step), recorded.get(key(step)) ?? step);
+      }
       await shaman.processes[name].kill("SIGKILL");
       await shaman.processes[name].start();
     }

@@ -1,7 +1,10 @@
 import type { StepUsage } from "@shaman/runs";
 import type { Failure, LimitName } from "./engine-event.ts";
 
-/** What a run may still use up. Steps are model calls. */
+/**
+ * What a run may use. Steps are model calls. Steps and tool calls are those of the whole run, since a replay passes all of
+ * them again; tokens and cost are what earlier attempts left over.
+ */
 export type Budget = {
   readonly steps: number;
   readonly toolCalls: number;
@@ -14,9 +17,11 @@ export type Meter = {
   readonly beforeModel: () => LimitName | undefined;
   readonly beforeTools: (count: number) => LimitName | undefined;
   readonly afterModel: (usage: StepUsage) => void;
+  /** A model call that an earlier attempt made and paid for. */
+  readonly replayedModel: () => void;
 };
 
-/** Counts what this attempt uses against what its token allows. A cost that is not known counts as nothing. */
+/** Counts what the run uses against what its token allows. A cost that is not known counts as nothing. */
 export const createMeter = (budget: Budget): Meter => {
   let { steps, toolCalls, tokens, costUsd } = budget;
   return {
@@ -29,6 +34,9 @@ export const createMeter = (budget: Budget): Meter => {
       if (toolCalls < count) return "maxToolCalls";
       toolCalls -= count;
       return undefined;
+    },
+    replayedModel: () => {
+      steps -= 1;
     },
     afterModel: (usage) => {
       steps -= 1;

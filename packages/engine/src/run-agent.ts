@@ -1,7 +1,14 @@
 import { hash } from "node:crypto";
 import { PLATFORM_TOOLS, renderPrompt, type AgentDefinition } from "@shaman/agents";
 import { AppError, publicMessageOf, toAppError, type Json, type JsonObject } from "@shaman/kernel";
-import { isRetryableModelError, type Model, type ModelMessage, type ModelUsage, type ToolCall, type ToolResult } from "@shaman/llm";
+import {
+  isRetryableModelError,
+  type Model,
+  type ModelMessage,
+  type ModelUsage,
+  type ToolCall,
+  type ToolResult,
+} from "@shaman/llm";
 import type { StepRecord } from "@shaman/runs";
 import { PLATFORM_TOOL_SPECS, runPlatformTool } from "@shaman/tools";
 import { z } from "zod";
@@ -95,7 +102,8 @@ export async function* runAgent(deps: EngineDeps, input: RunAgentInput): AsyncGe
     yield { type: "completed" };
   } catch (error) {
     if (error instanceof InputRequired) yield { type: "input_required", question: error.question };
-    else if (timeout.aborted && !input.signal.aborted) yield { type: "failed", failure: limitReached("timeoutSeconds") };
+    else if (timeout.aborted && !input.signal.aborted)
+      yield { type: "failed", failure: limitReached("timeoutSeconds") };
     else if (error instanceof RunFailed) yield { type: "failed", failure: error.failure };
     else if (input.signal.aborted) throw error;
     else yield { type: "failed", failure: failureOf(error) };
@@ -120,12 +128,17 @@ async function* modelStep(state: State): AsyncGenerator<EngineEvent, ModelOutput
   const name = input.modelName;
   const inputHash = hashOf([name, input.definition.temperature ?? null, input.definition.tools, state.messages]);
   const done = replayed(state, { kind: "model", inputHash });
-  if (done !== undefined) return remember(state, modelOutput.parse(done.output));
-
+  if (done !== undefined) {
+    state.meter.replayedModel();
+    return remember(state, modelOutput.parse(done.output));
+  }
   refuse(state.meter.beforeModel());
   const output = yield* callModel(state, `response-${position}`);
   const { usage, ...answer } = output;
-  yield { type: "step", step: { position, kind: "model", name, inputHash, state: "done", output: toJson(answer), usage } };
+  yield {
+    type: "step",
+    step: { position, kind: "model", name, inputHash, state: "done", output: toJson(answer), usage },
+  };
   state.meter.afterModel(usage);
   return remember(state, answer);
 }
@@ -154,7 +167,11 @@ async function* callModel(state: State, artifactId: string) {
     const { text, toolCalls, finishReason, usage, model } = event;
     return { text, toolCalls, finishReason, usage: { ...usage, model, costUsd: deps.costUsd(usage, model) } };
   }
-  throw new AppError({ code: "model_unavailable", kind: "operational", message: "The model's answer ended before it was complete" });
+  throw new AppError({
+    code: "model_unavailable",
+    kind: "operational",
+    message: "The model's answer ended before it was complete",
+  });
 }
 
 const textChunk = (chunk: {
@@ -180,8 +197,7 @@ const remember = (state: State, answer: ModelOutput): ModelOutput => {
 
 async function* toolSteps(state: State, calls: readonly ToolCall[]): AsyncGenerator<EngineEvent, void, undefined> {
   const results: ToolResult[] = [];
-  const open = calls.filter((_, i) => state.recorded.get(state.position + 1 + i)?.state !== "done");
-  refuse(state.meter.beforeTools(open.length));
+  refuse(state.meter.beforeTools(calls.length));
   for (const call of calls) {
     state.signal.throwIfAborted();
     state.position += 1;
@@ -203,12 +219,19 @@ async function* toolStep(state: State, call: ToolCall) {
   const tool = state.input.definition.tools.find((allowed) => allowed === call.name);
   const outcome = tool === undefined ? undefined : runPlatformTool(tool, call.input);
   if (outcome?.ok === true && outcome.value.kind === "question") {
-    if (!state.recorded.has(position)) yield { type: "step", step: { ...step, state: "started" } } satisfies EngineEvent;
+    if (!state.recorded.has(position))
+      yield { type: "step", step: { ...step, state: "started" } } satisfies EngineEvent;
     throw new InputRequired(outcome.value.question);
   }
   if (outcome?.ok === true && outcome.value.kind === "artifact") {
     const { artifact, text } = outcome.value;
-    const chunk = { ...artifact, parts: [...artifact.parts], artifactId: `artifact-${position}`, append: false, lastChunk: true };
+    const chunk = {
+      ...artifact,
+      parts: [...artifact.parts],
+      artifactId: `artifact-${position}`,
+      append: false,
+      lastChunk: true,
+    };
     yield { type: "artifact", chunk } satisfies EngineEvent;
     const output = finish(text, false);
     yield { type: "step", step: { ...step, state: "done", output } } satisfies EngineEvent;
@@ -228,7 +251,10 @@ const noSuchTool = (name: string, state: State): string => {
 };
 
 /** The recorded step at this position, when it is done; diverging from it would make a replay something else. */
-const replayed = (state: State, expected: { readonly kind: string; readonly inputHash: string }): StepRecord | undefined => {
+const replayed = (
+  state: State,
+  expected: { readonly kind: string; readonly inputHash: string },
+): StepRecord | undefined => {
   const step = state.recorded.get(state.position);
   if (step === undefined) return undefined;
   if (step.kind !== expected.kind || step.inputHash !== expected.inputHash) {
@@ -276,4 +302,3 @@ const failureOf = (thrown: unknown): Failure => {
     ...(error.retryAfterMs !== undefined && { retryAfterMs: error.retryAfterMs }),
   };
 };
-

@@ -10,7 +10,7 @@ export { startRedis } from "./redis-server.ts";
 export type { RedisServer } from "./redis-server.ts";
 export { startShaman } from "./shaman.ts";
 export type { HttpAnswer, ProcessName, Shaman, ShamanOptions, ShamanProcess, TestOrg } from "./shaman.ts";
-export { findBrokenPromises, readFinishedSteps, whenRow } from "./run-history.ts";
+export { findBrokenPromises, readFinishedSteps, whenRow, whenSeen } from "./run-history.ts";
 export type { HistoryStep } from "./run-history.ts";
 export { ORDER_MODEL_STEPS, ORDER_STEPS, orderReply, startOrderScene } from "./order-scene.ts";
 export type { OrderCall, OrderScene, SentTask } from "./order-scene.ts";

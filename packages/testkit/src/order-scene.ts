@@ -11,14 +11,17 @@ export type OrderScene = {
   /** How often the model was called for each order. */
   readonly modelCalls: ReadonlyMap<string, number>;
   /** Sends an order and waits, as a patient caller does: the same message again until there is a final answer. */
-  readonly send: (order: string) => Promise<SentTask>;
+  readonly send: (order: string, agent?: string) => Promise<SentTask>;
   /** Sends an order once, without waiting for its end. */
-  readonly submit: (order: string) => ReturnType<Shaman["rpc"]>;
+  readonly submit: (order: string, agent?: string) => ReturnType<Shaman["rpc"]>;
+  /** Sends the answer to a question, once, and waits. */
+  readonly answer: (task: SentTask, text: string) => Promise<SentTask>;
   readonly close: () => Promise<void>;
 };
 
 export type SentTask = {
   readonly id: string;
+  readonly contextId: string;
   readonly status: {
     readonly state: string;
     readonly message?: { readonly parts: readonly { readonly text?: string }[] };
@@ -34,8 +37,8 @@ const RETRY_MS = 50;
 const SHORTEST_MS = 10;
 const SPREAD_MS = 50;
 
-const AGENT = (frontMatter: string): string =>
-  `---\nname: Clerk\ndescription: Works on orders\nexposed: true\nmodel: shop/test\ntools: [write_artifact, request_input]\n${frontMatter}---\nYou work on orders.\n`;
+const agentFile = (name: string, frontMatter: string): string =>
+  `---\nname: ${name}\ndescription: Works on orders\nexposed: true\nmodel: shop/test\ntools: [write_artifact, request_input]\n${frontMatter}\n---\nYou work on orders.\n`;
 
 /** An order's three turns. Each answer differs from every other, so that a second one can never pass for the first. */
 export const orderReply = ({ order, turn, call }: OrderCall): ModelReply => {
@@ -70,11 +73,14 @@ const turnOf = ({ body }: ModelServerRequest): number => {
 };
 
 /**
- * All servers, an organization with the agent `Clerk`, and a model provider that counts what it is asked: for tests that
- * break something while orders are under way. `frontMatter` is added to the agent's, such as its limits.
+ * All servers, an organization with agents (`Clerk`, and others by name with what their front matter has besides), and a
+ * model provider that counts what it is asked: for tests that break something while orders are under way.
  */
 export const startOrderScene = async (
-  options: ShamanOptions & { readonly frontMatter?: string; readonly reply?: (call: OrderCall) => ModelReply } = {},
+  options: ShamanOptions & {
+    readonly agents?: Readonly<Record<string, string>>;
+    readonly reply?: (call: OrderCall) => ModelReply;
+  } = {},
 ): Promise<OrderScene> => {
   const modelCalls = new Map<string, number>();
   const answer = options.reply ?? orderReply;
@@ -88,39 +94,44 @@ export const startOrderScene = async (
     },
   });
   const shaman = await startShaman(options);
-  const org = await shaman.givenOrg({ "Clerk.md": AGENT(options.frontMatter ?? "") });
+  const agents = Object.entries({ Clerk: "", ...options.agents });
+  const org = await shaman.givenOrg(
+    Object.fromEntries(agents.map(([name, text]) => [`${name}.md`, agentFile(name, text)])),
+  );
   await shaman.database.inspect(
     "INSERT INTO model_credential (org_id, provider, kind, base_url) VALUES ($1, 'shop', 'openai-compatible', $2)",
     [org.orgId, models.baseUrl],
   );
-  const rpc = (order: string, returnImmediately: boolean) => {
-    const message = { messageId: order, role: "ROLE_USER", parts: [{ text: order }] };
-    return shaman.rpc(org, {
-      agent: "Clerk",
+
+  const rpc = (agent: string, message: object, configuration: object = {}) =>
+    shaman.rpc(org, {
+      agent,
       method: "SendMessage",
-      params: { message, configuration: { returnImmediately } },
+      params: { message: { role: "ROLE_USER", ...message }, configuration },
     });
+  const orderMessage = (order: string) => ({ messageId: order, parts: [{ text: order }] });
+  const patiently = async (agent: string, message: object): Promise<SentTask> => {
+    for (;;) {
+      const task = await rpc(agent, message).then(taskOf, () => undefined);
+      if (task !== undefined && !["TASK_STATE_SUBMITTED", "TASK_STATE_WORKING"].includes(task.status.state))
+        return task;
+      await delay(RETRY_MS);
+    }
   };
-  const isFinal = (task: SentTask | undefined): task is SentTask =>
-    task !== undefined && !["TASK_STATE_SUBMITTED", "TASK_STATE_WORKING"].includes(task.status.state);
   return {
     shaman,
     org,
     modelCalls,
-    submit: (order) => rpc(order, true),
-    send: async (order) => {
-      for (;;) {
-        const task: SentTask | undefined = await rpc(order, false).then(
-          ({ status, json }) => (status === 200 ? json?.result?.task : undefined),
-          () => undefined,
-        );
-        if (isFinal(task)) return task;
-        await delay(RETRY_MS);
-      }
-    },
+    submit: (order, agent = "Clerk") => rpc(agent, orderMessage(order), { returnImmediately: true }),
+    send: (order, agent = "Clerk") => patiently(agent, orderMessage(order)),
+    answer: ({ id, contextId }, text) =>
+      patiently("Clerk", { messageId: `answer-${id}`, taskId: id, contextId, parts: [{ text }] }),
     close: async () => {
       await shaman.close();
       await models.close();
     },
   };
 };
+
+const taskOf = (answer: { readonly status: number; readonly json: { result?: { task?: SentTask } } | undefined }) =>
+  answer.status === 200 ? answer.json?.result?.task : undefined;

@@ -91,13 +91,31 @@ export const findBrokenPromises = async (database: TestDatabase, orgId: string):
   return broken;
 };
 
-/** Resolves as soon as the query gives a row; for moments that tests have to catch. Rejects after a minute without one. */
-export const whenRow = async (database: TestDatabase, text: string, values: readonly unknown[] = []): Promise<void> => {
-  const until = Date.now() + 60_000;
+const PATIENCE_MS = 60_000;
+const LOOK_MS = 5;
+
+/** Resolves as soon as the look finds something; rejects after a minute. */
+export const whenSeen = async <T>(what: string, look: () => Promise<T | undefined> | T | undefined): Promise<T> => {
+  const until = Date.now() + PATIENCE_MS;
   while (Date.now() < until) {
-    const rows = await database.inspect(text, values);
-    if (rows.length > 0) return;
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    const seen = await look();
+    if (seen !== undefined) return seen;
+    await new Promise((resolve) => {
+      setTimeout(resolve, LOOK_MS);
+    });
   }
-  throw new Error(`No row within a minute: ${text}`);
+  throw new Error(`Not seen within a minute: ${what}`);
 };
+
+/** Resolves with the first row as soon as the query gives one. A database that is away has no row. */
+export const whenRow = (
+  database: TestDatabase,
+  text: string,
+  values: readonly unknown[] = [],
+): Promise<Record<string, unknown>> =>
+  whenSeen(text, () =>
+    database.inspect<Record<string, unknown>>(text, values).then(
+      ([row]) => row,
+      () => undefined,
+    ),
+  );

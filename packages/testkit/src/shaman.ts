@@ -23,6 +23,8 @@ export type ShamanProcess = {
   readonly name: ProcessName;
   readonly pid: () => number;
   readonly kill: (signal: NodeJS.Signals) => Promise<void>;
+  /** The exit code once it has ended by itself. */
+  readonly exitCode: () => number | null;
   /** Sends a signal without waiting for an end. */
   readonly signal: (signal: NodeJS.Signals) => void;
   readonly start: () => Promise<void>;
@@ -57,6 +59,8 @@ export type Shaman = {
   readonly jwtKeys: string;
   /** An organization with a key for all agents and a repository with these files, synced. */
   readonly givenOrg: (files: Readonly<Record<string, RemoteFile>>) => Promise<TestOrg>;
+  /** Starts one more worker beside the first. */
+  readonly addWorker: () => Promise<ShamanProcess>;
   readonly http: (
     org: Pick<TestOrg, "host" | "apiKey">,
     call: {
@@ -116,6 +120,14 @@ export const startShaman = async (options: ShamanOptions = {}): Promise<Shaman> 
   const trusted = { ...common, INTERNAL_JWT_KEYS: jwtKeys, SHAMAN_SECRET_KEYS: secretKeysText };
   const { roleUrls } = database;
   const a2a = join(ROOT, "a2a/src/main.ts");
+  const workerProcess = (port: number): ShamanProcess =>
+    shamanProcess({
+      name: "worker",
+      args: [join(ROOT, "worker/src/main.ts")],
+      env: { ...trusted, WORKER_HEALTH_PORT: String(port), DATABASE_URL: roleUrls.worker.reveal() },
+      readyUrl: `http://127.0.0.1:${port}/ready`,
+    });
+  const moreWorkers: ShamanProcess[] = [];
   const processes = {
     internal: shamanProcess({
       name: "internal",
@@ -123,12 +135,7 @@ export const startShaman = async (options: ShamanOptions = {}): Promise<Shaman> 
       env: { ...trusted, DATABASE_URL: roleUrls.internal.reveal() },
       readyUrl: `${internalUrl}/ready`,
     }),
-    worker: shamanProcess({
-      name: "worker",
-      args: [join(ROOT, "worker/src/main.ts")],
-      env: { ...trusted, DATABASE_URL: roleUrls.worker.reveal() },
-      readyUrl: `http://127.0.0.1:${healthPort}/ready`,
-    }),
+    worker: workerProcess(healthPort),
     public: shamanProcess({
       name: "public",
       args: [a2a, "--role", "public", "--port", String(publicPort)],
@@ -200,6 +207,12 @@ export const startShaman = async (options: ShamanOptions = {}): Promise<Shaman> 
     internalUrl,
     jwtKeys,
     givenOrg,
+    addWorker: async () => {
+      const worker = workerProcess(await freePort());
+      moreWorkers.push(worker);
+      await worker.start();
+      return worker;
+    },
     http,
     rpc: (org, { agent: name, method, params, headers = {} }) =>
       http(org, {
@@ -210,7 +223,7 @@ export const startShaman = async (options: ShamanOptions = {}): Promise<Shaman> 
       }),
     close: async () => {
       await agent.destroy();
-      await Promise.all(Object.values(processes).map((one) => one.kill("SIGKILL")));
+      await Promise.all([...Object.values(processes), ...moreWorkers].map((one) => one.kill("SIGKILL")));
       await Promise.all(remotes.map((remote) => remote.close()));
       await outbound.close();
       await database.close();
@@ -242,6 +255,7 @@ const shamanProcess = (input: {
     name: input.name,
     pid: () => running().pid ?? 0,
     output: () => output,
+    exitCode: () => running().exitCode,
     signal: (signal) => void running().kill(signal),
     kill: async (signal) => {
       if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;

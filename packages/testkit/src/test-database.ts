@@ -18,9 +18,9 @@ export type TestDatabase = {
   readonly close: () => Promise<void>;
 };
 
-/** A database of its own, cloned from the migrated template. Close it in `afterAll`. */
-export const testDatabase = async (): Promise<TestDatabase> => {
-  const templateUrl = new URL(inject("templateUrl"));
+/** A database of its own, cloned from the migrated template (the test run's, or another one's). Close it in `afterAll`. */
+export const testDatabase = async (template?: Secret): Promise<TestDatabase> => {
+  const templateUrl = new URL(template?.reveal() ?? inject("templateUrl"));
   const name = `t_${newId("org").slice(4)}`;
   const adminUrl = new URL(templateUrl);
   adminUrl.pathname = "/postgres";

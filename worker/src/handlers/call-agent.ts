@@ -11,11 +11,11 @@ export type AgentCallDeps = {
   readonly internalUrl: string;
 };
 
-/** What the run's limits still allow. */
+/** What the run's limits allow: steps and calls in all, because a replay counts them again, and what is left of the rest. */
 const budgetOf = ({ limits, used }: LeasedRun) => {
   const left = (name: string, spent: number): number => Math.max(0, Number(limits[name] ?? 0) - spent);
   return {
-    steps: Math.ceil(left("maxSteps", used.steps)),
+    steps: Math.ceil(left("maxSteps", 0)),
     toolCalls: Math.ceil(left("maxToolCalls", 0)),
     tokens: Math.ceil(left("maxTokens", used.tokens)),
     costUsd: left("maxCostUsd", used.costUsd),

@@ -1,0 +1,344 @@
+import type { AgentDefinition } from "@shaman/agents";
+import { AppError } from "@shaman/kernel";
+import type { Model, ModelEvent, ModelRequest, ToolCall } from "@shaman/llm";
+import type { StepRecord } from "@shaman/runs";
+import { describe, expect, test } from "vitest";
+import type { EngineEvent } from "./engine-event.ts";
+import { runAgent, type RunAgentInput } from "./run-agent.ts";
+
+const DEFINITION: AgentDefinition = {
+  path: "Clerk",
+  name: "Clerk",
+  file: "Clerk.md",
+  description: "Works on orders",
+  exposed: true,
+  tags: [],
+  skills: [],
+  tools: ["write_artifact", "request_input"],
+  mcpServers: {},
+  limits: {},
+  approval: [],
+  repeatable: [],
+  calls: [],
+  deduplicate: true,
+  retry: {},
+  template: [{ kind: "text", text: "You work on orders." }],
+  usesPrompt: false,
+};
+
+type Turn = {
+  readonly text?: readonly string[];
+  readonly calls?: readonly ToolCall[];
+  readonly finish?: "content_filter";
+};
+type Script = (request: ModelRequest) => Turn | Error | "hold";
+
+/** A model that answers by a function of the request, and keeps the requests. */
+const scripted = (script: Script) => {
+  const requests: ModelRequest[] = [];
+  const stream = async function* (request: ModelRequest): AsyncGenerator<ModelEvent, void, undefined> {
+    requests.push({ ...request, messages: [...request.messages] });
+    const turn = script(request);
+    if (turn instanceof Error) throw turn;
+    if (turn === "hold") {
+      await new Promise((_, reject) => {
+        request.signal.addEventListener("abort", () => reject(request.signal.reason), { once: true });
+      });
+      return;
+    }
+    for (const text of turn.text ?? []) yield { type: "text", text };
+    const toolCalls = turn.calls ?? [];
+    yield {
+      type: "done",
+      text: (turn.text ?? []).join(""),
+      toolCalls,
+      usage: { inputTokens: 100, outputTokens: 10, cachedInputTokens: 0 },
+      finishReason: turn.finish ?? (toolCalls.length > 0 ? "tool_calls" : "stop"),
+      model: "test-1",
+    };
+  };
+  const model: Model = { stream };
+  return { model, requests };
+};
+
+const write = (id: string): ToolCall => ({ id, name: "write_artifact", input: { name: `${id}.txt`, content: id } });
+const ask = (id: string): ToolCall => ({ id, name: "request_input", input: { question: "Which size?" } });
+
+const THREE_TURNS: readonly Turn[] = [
+  { text: ["Be", "gun"], calls: [write("a")] },
+  { calls: [write("b"), write("c")] },
+  { text: ["Done"] },
+];
+const byTurn =
+  (turns: readonly Turn[]): Script =>
+  ({ turn }) =>
+    turns[turn - 1] ?? new Error(`there is no turn ${turn}`);
+
+const run = async (script: Script, overrides: Partial<RunAgentInput> = {}) => {
+  const { model, requests } = scripted(script);
+  const input: RunAgentInput = {
+    definition: DEFINITION,
+    modelName: "shop/test",
+    message: { messageId: "m1", role: "ROLE_USER", parts: [{ text: "order 7" }] },
+    memory: [],
+    recorded: [],
+    budget: { steps: 10, toolCalls: 10, tokens: 10_000, costUsd: 1 },
+    deadline: Date.now() + 600_000,
+    signal: new AbortController().signal,
+    ...overrides,
+  };
+  const events: EngineEvent[] = [];
+  for await (const event of runAgent({ model, costUsd: () => 0.25 }, input)) events.push(event);
+  const steps = events.flatMap((event) => (event.type === "step" ? [event.step] : []));
+  return { events, steps, requests, last: events.at(-1) };
+};
+
+const failureCode = (event: EngineEvent | undefined): string | undefined =>
+  event?.type === "failed" ? event.failure.code : undefined;
+
+describe("a run without interruption", () => {
+  test("numbers its steps across turns and tools, and tells the model each result", async () => {
+    const { steps, requests, last } = await run(byTurn(THREE_TURNS));
+    expect(steps.map(({ position, kind, state }) => [position, kind, state])).toEqual([
+      [1, "model", "done"],
+      [2, "tool", "done"],
+      [3, "model", "done"],
+      [4, "tool", "done"],
+      [5, "tool", "done"],
+      [6, "model", "done"],
+    ]);
+    expect(requests.at(-1)?.messages.map(({ role }) => role)).toEqual([
+      "system",
+      "user",
+      "assistant",
+      "tool",
+      "assistant",
+      "tool",
+    ]);
+    expect(last).toEqual({ type: "completed" });
+  });
+
+  test("names an artifact after its step, begins it with append false and ends it once", async () => {
+    const { events } = await run(byTurn(THREE_TURNS));
+    const chunks = events.flatMap((event) => (event.type === "artifact" ? [event.chunk] : []));
+    expect(chunks.filter(({ append }) => !append).map(({ artifactId }) => artifactId)).toEqual([
+      "response-1",
+      "artifact-2",
+      "artifact-4",
+      "artifact-5",
+      "response-6",
+    ]);
+    expect(chunks.filter(({ lastChunk }) => lastChunk)).toHaveLength(5);
+  });
+});
+
+describe("a replay", () => {
+  test.each([0, 1, 2, 3, 4, 5, 6])(
+    "with %i recorded steps does only the others, and gives the same steps",
+    async (count) => {
+      const whole = await run(byTurn(THREE_TURNS));
+      const recorded = whole.steps.slice(0, count);
+      const { steps, requests, last } = await run(byTurn(THREE_TURNS), { recorded });
+      expect(steps).toEqual(whole.steps.slice(count));
+      expect(requests).toHaveLength(whole.steps.slice(count).filter(({ kind }) => kind === "model").length);
+      expect(requests.at(-1)?.messages).toEqual(requests.length === 0 ? undefined : whole.requests.at(-1)?.messages);
+      expect(last).toEqual({ type: "completed" });
+    },
+  );
+
+  test("takes a recorded tool error for the model's, without trying again", async () => {
+    const script = byTurn([{ calls: [{ id: "x", name: "write_artifact", input: {} }] }, { text: ["Sorry"] }]);
+    const whole = await run(script);
+    expect(whole.steps[1]).toMatchObject({ kind: "tool", state: "failed" });
+    const again = await run(script, { recorded: whole.steps.slice(0, 2) });
+    expect(again.steps).toEqual(whole.steps.slice(2));
+  });
+
+  test.each<readonly [string, (step: StepRecord) => StepRecord]>([
+    ["another input", (step) => ({ ...step, inputHash: "other" })],
+    ["another kind", (step) => ({ ...step, kind: "input" })],
+  ])("that comes to %s than was recorded fails instead of going on", async (_, change) => {
+    const whole = await run(byTurn(THREE_TURNS));
+    for (const at of [0, 1]) {
+      const recorded = whole.steps.slice(0, 3).map((step, i) => (i === at ? change(step) : step));
+      const { last, requests } = await run(byTurn(THREE_TURNS), { recorded });
+      expect(failureCode(last)).toBe("replay_diverged");
+      expect(requests).toEqual([]);
+    }
+  });
+
+  test("notices that prompt, temperature, tools or model are others than recorded", async () => {
+    const { steps } = await run(byTurn(THREE_TURNS));
+    const changes: readonly Partial<RunAgentInput>[] = [
+      { message: { messageId: "m1", parts: [{ text: "order 8" }] } },
+      { definition: { ...DEFINITION, temperature: 0.5 } },
+      { definition: { ...DEFINITION, tools: ["write_artifact"] } },
+      { modelName: "shop/other" },
+    ];
+    for (const change of changes) {
+      const { last } = await run(byTurn(THREE_TURNS), { ...change, recorded: steps.slice(0, 1) });
+      expect(failureCode(last)).toBe("replay_diverged");
+    }
+  });
+});
+
+describe("request_input", () => {
+  const script = byTurn([{ calls: [ask("q")] }, { text: ["Thanks"] }]);
+
+  test("records that it asked, and ends with the question", async () => {
+    const { steps, last } = await run(script);
+    expect(steps[1]).toMatchObject({ position: 2, kind: "input", state: "started" });
+    expect(last).toEqual({ type: "input_required", question: "Which size?" });
+  });
+
+  test("asks again without a second step when nobody has answered", async () => {
+    const asked = await run(script);
+    const again = await run(script, { recorded: asked.steps });
+    expect(again.events).toEqual([{ type: "input_required", question: "Which size?" }]);
+  });
+
+  test("goes on with the caller's answer", async () => {
+    const asked = await run(script);
+    const answer = { messageId: "m2", role: "ROLE_USER", parts: [{ text: "XL" }] };
+    const recorded = asked.steps.map((step) =>
+      step.kind === "input" ? { ...step, state: "done" as const, output: answer } : step,
+    );
+    const { requests, last } = await run(script, { recorded });
+    expect(requests).toHaveLength(1);
+    expect(requests[0]?.messages.at(-1)).toEqual({
+      role: "tool",
+      results: [{ toolCallId: "q", toolName: "request_input", output: "The caller answered: XL", isError: false }],
+    });
+    expect(last).toEqual({ type: "completed" });
+  });
+
+  test("keeps the results of the calls beside it", async () => {
+    const beside = byTurn([{ calls: [write("a"), ask("q"), write("b")] }, { text: ["Thanks"] }]);
+    const asked = await run(beside);
+    expect(asked.steps.map(({ position, state }) => [position, state])).toEqual([
+      [1, "done"],
+      [2, "done"],
+      [3, "started"],
+    ]);
+    const recorded = asked.steps.map((step) =>
+      step.kind === "input" ? { ...step, state: "done" as const, output: { parts: [] } } : step,
+    );
+    const { steps, last } = await run(beside, { recorded });
+    expect(steps.map(({ position, kind }) => [position, kind])).toEqual([
+      [4, "tool"],
+      [5, "model"],
+    ]);
+    expect(last).toEqual({ type: "completed" });
+  });
+});
+
+describe("a tool call that cannot be", () => {
+  test.each([
+    [
+      "write_artifact",
+      ["request_input"],
+      "This agent may not use it: write_artifact. Tools of this agent: request_input.",
+    ],
+    ["rm", [], "There is no such tool: rm. Tools of this agent: none."],
+  ] as const)("of %s is told to the model as an error", async (name, tools, text) => {
+    const script = byTurn([{ calls: [{ id: "x", name, input: {} }] }, { text: ["Sorry"] }]);
+    const { requests, steps, events, last } = await run(script, { definition: { ...DEFINITION, tools } });
+    expect(requests[1]?.messages.at(-1)).toEqual({
+      role: "tool",
+      results: [{ toolCallId: "x", toolName: name, output: text, isError: true }],
+    });
+    expect(steps[1]).toMatchObject({ kind: "tool", name, state: "failed" });
+    expect(
+      events.filter((event) => event.type === "artifact" && event.chunk.artifactId.startsWith("artifact")),
+    ).toEqual([]);
+    expect(last).toEqual({ type: "completed" });
+  });
+});
+
+describe("limits", () => {
+  const endless: Script = ({ turn }) => ({ text: ["Still at it"], calls: [write(`a${turn}`)] });
+  const budget = { steps: 10, toolCalls: 10, tokens: 10_000, costUsd: 10 };
+
+  test.each([
+    ["maxSteps", { ...budget, steps: 2 }, 2],
+    ["maxToolCalls", { ...budget, toolCalls: 2 }, 3],
+    ["maxTokens", { ...budget, tokens: 220 }, 2],
+    ["maxCostUsd", { ...budget, costUsd: 0.5 }, 2],
+  ])("end the run with the name %s, and what was written stays", async (limit, limited, calls) => {
+    const { requests, events, last } = await run(endless, { budget: limited });
+    expect(requests).toHaveLength(calls);
+    expect(failureCode(last)).toBe("limit_reached");
+    expect(last?.type === "failed" ? last.failure.publicMessage : "").toContain(limit);
+    expect(events.filter((event) => event.type === "artifact" && event.chunk.name?.startsWith("a"))).toHaveLength(2);
+  });
+
+  test("of steps and tool calls are the same for a run that was interrupted, wherever that was", async () => {
+    for (const limited of [
+      { ...budget, steps: 3 },
+      { ...budget, toolCalls: 3 },
+    ]) {
+      const whole = await run(endless, { budget: limited });
+      for (let count = 1; count <= whole.steps.length; count += 1) {
+        const { steps, last } = await run(endless, { budget: limited, recorded: whole.steps.slice(0, count) });
+        expect(steps).toEqual(whole.steps.slice(count));
+        expect(last).toEqual(whole.last);
+      }
+    }
+  });
+
+  test("of time end a model that says nothing more", async () => {
+    const { last } = await run(() => "hold", { deadline: Date.now() + 20 });
+    expect(failureCode(last)).toBe("limit_reached");
+    expect(last?.type === "failed" ? last.failure.publicMessage : "").toContain("timeoutSeconds");
+  });
+});
+
+describe("an end that is none of the agent's", () => {
+  test("an abort stops the model and gives no event: who aborted knows what becomes of the run", async () => {
+    const stop = new AbortController();
+    const reason = new Error("cancelled");
+    const { model, requests } = scripted((request) => {
+      queueMicrotask(() => stop.abort(reason));
+      return request.turn === 1 ? "hold" : {};
+    });
+    const events = runAgent(
+      { model, costUsd: () => null },
+      {
+        definition: DEFINITION,
+        modelName: "shop/test",
+        message: { parts: [] },
+        memory: [],
+        recorded: [],
+        budget: { steps: 1, toolCalls: 1, tokens: 1, costUsd: 1 },
+        deadline: Date.now() + 600_000,
+        signal: stop.signal,
+      },
+    );
+    await expect(events.next()).rejects.toBe(reason);
+    expect(requests[0]?.signal.aborted).toBe(true);
+  });
+
+  test("a provider's error says whether and when to try again", async () => {
+    const overloaded = new AppError({
+      code: "model_rate_limited",
+      kind: "operational",
+      message: "429",
+      retryAfterMs: 2_000,
+    });
+    const { last } = await run(() => overloaded);
+    expect(last).toMatchObject({
+      type: "failed",
+      failure: { code: "model_rate_limited", retryable: true, retryAfterMs: 2_000 },
+    });
+    const refused = new AppError({ code: "model_refused", kind: "user", message: "no such model" });
+    expect((await run(() => refused)).last).toMatchObject({
+      type: "failed",
+      failure: { code: "model_refused", retryable: false },
+    });
+  });
+
+  test("a filtered answer fails as such", async () => {
+    const { last } = await run(byTurn([{ text: ["…"], finish: "content_filter" }]));
+    expect(failureCode(last)).toBe("content_filtered");
+  });
+});
