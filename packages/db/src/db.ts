@@ -69,6 +69,9 @@ export const createDb = (input: {
 }): Db => {
   const pool = new pg.Pool({ ...poolConfig(input), types, pipeline: true });
   pool.on("error", input.onError);
+  // The pool listens only to idle connections. One that breaks in our hands fails its statements, which is enough; without
+  // a listener its error would end the process.
+  pool.on("connect", (client) => client.on("error", () => undefined));
 
   const run = async <R>(client: pg.PoolClient, statement: Statement): Promise<Rows<R>> => {
     const result = await client.query({
