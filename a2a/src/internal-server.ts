@@ -106,8 +106,9 @@ const handle = async (deps: HandlerDeps, request: FastifyRequest, reply: Fastify
   if (!authorized.ok) return refuse(deps, { request, reply }, authorized.error);
   const { claims, body } = authorized.value;
   const parsed = sendRequest.safeParse(JSON.parse(body));
-  if (!parsed.success)
+  if (!parsed.success) {
     return refuse(deps, { request, reply }, userError("invalid_request", z.prettifyError(parsed.error)));
+  }
   const { id, params } = parsed.data;
   const { taskId, contextId } = params.message;
   if (taskId !== claims.context.taskId) {

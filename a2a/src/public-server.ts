@@ -1,6 +1,6 @@
 import { createAuthenticator } from "@shaman/access";
 import { createAgentResolver } from "@shaman/agents";
-import { encodeHttpError, encodeJsonRpcError, encodingOf } from "@shaman/a2a-wire";
+import { encodeHttpError, encodeJsonRpcError, encodingOf, rpcHttpStatusOf } from "@shaman/a2a-wire";
 import { newId, systemClock, toAppError, userError, type AppError } from "@shaman/kernel";
 import { CHANNELS, createPostgresJobQueue, createRedisJobQueue, openRedis } from "@shaman/queue";
 import { createRunWatcher } from "@shaman/runs";
@@ -13,11 +13,11 @@ import type { RunningServer } from "./main.ts";
 import { createOpenStreams } from "./public/open-streams.ts";
 import { createQueueDepth } from "./public/queue-depth.ts";
 import { createRateLimits } from "./public/rate-limits.ts";
+import { createBodyReader } from "./public/request-body.ts";
 import { sendAgentCard, sendCatalogue } from "./routes/agent-cards.ts";
 import { createJsonRpcRoute } from "./routes/json-rpc.ts";
 import { executeShortForm, sendTask } from "./routes/short-form.ts";
 
-const BODY_LIMIT_BYTES = 1_000_000;
 const REQUEST_TIMEOUT_MS = 30_000;
 const FLUSH_MS = 5_000;
 const AGENTS = "/a2a/v1/agents/";
@@ -72,19 +72,16 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
 
   const app = fastify({
     logger: false,
-    bodyLimit: BODY_LIMIT_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
     trustProxy: config.proxy.trusted.length > 0 ? config.proxy.trusted : false,
     genReqId: () => newId("req"),
     forceCloseConnections: true,
-    routerOptions: { maxParamLength: 1_000 },
+    routerOptions: { maxParamLength: 1_000, ignoreTrailingSlash: true },
+    frameworkErrors: (error, request, reply) => void sendError({ log }, { request, reply }, error),
   });
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser(
-    ["application/json", "application/a2a+json"],
-    { parseAs: "string" },
-    (_request, body, done) => done(null, body),
-  );
+  const readBody = createBodyReader({ organizations });
+  app.addContentTypeParser(["application/json", "application/a2a+json"], readBody);
   app.addHook("onRequest", async (request, reply) => void reply.header("x-request-id", request.id));
   app.setErrorHandler((error, request, reply) => sendError({ log }, { request, reply }, error));
   app.setNotFoundHandler((request, reply) =>
@@ -154,25 +151,24 @@ const sendError = async (
 ): Promise<void> => {
   const error = asAppError(thrown);
   if (error.kind !== "user") deps.log.error("request_failed", error, { requestId: request.id });
-  const { httpStatus } = encodingOf(error);
-  if (httpStatus === 401) reply.header("www-authenticate", 'Bearer realm="a2a"');
+  const isRpc = request.method === "POST" && !pathBelow(request, "").endsWith(EXECUTE);
+  const status = isRpc ? rpcHttpStatusOf(error) : encodingOf(error).httpStatus;
+  if (status === 401) reply.header("www-authenticate", 'Bearer realm="a2a"');
+  // What is left of such a body is not read, so nothing can follow it.
+  if (status === 413) reply.header("connection", "close");
   if (error.retryAfterMs !== undefined) reply.header("retry-after", Math.ceil(error.retryAfterMs / 1_000));
-  const isRpc = request.method === "POST" && !request.url.split("?")[0]?.endsWith(EXECUTE);
   const body = isRpc
     ? { jsonrpc: "2.0", id: null, error: encodeJsonRpcError(error, request.id) }
     : encodeHttpError(error, request.id);
-  await reply.code(httpStatus).type("application/json").send(JSON.stringify(body));
+  await reply.code(status).type("application/json").send(JSON.stringify(body));
 };
 
 /** Fastify's own refusals, in our words. */
 const asAppError = (thrown: unknown): AppError => {
-  const { code }: Partial<FastifyError> = thrown instanceof Error ? thrown : {};
-  switch (code) {
-    case "FST_ERR_CTP_BODY_TOO_LARGE":
-      return userError("body_too_large", `The request body is larger than ${BODY_LIMIT_BYTES} bytes.`);
-    case "FST_ERR_CTP_INVALID_MEDIA_TYPE":
-      return userError("media_type_not_supported", "Send the body as Content-Type: application/json.");
-    default:
-      return toAppError(thrown);
+  const { code, statusCode = 500, message = "" }: Partial<FastifyError> = thrown instanceof Error ? thrown : {};
+  if (code === "FST_ERR_CTP_INVALID_MEDIA_TYPE") {
+    return userError("media_type_not_supported", "Send the body as Content-Type: application/json.");
   }
+  const refused = code?.startsWith("FST_") === true && statusCode >= 400 && statusCode < 500;
+  return refused ? userError("invalid_request", `The request cannot be read: ${message}`) : toAppError(thrown);
 };

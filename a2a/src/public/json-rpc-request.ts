@@ -31,10 +31,11 @@ export const parseEnvelope = (body: unknown): Result<RpcRequest> => {
   if (!isObject(body)) return invalid("Request payload validation error: the body must be a JSON-RPC request object.");
   if (body.jsonrpc !== "2.0") return invalid('Request payload validation error: jsonrpc must be "2.0".');
   const { id, method, params } = body;
-  if (typeof id !== "string" && !(typeof id === "number" && Number.isFinite(id))) {
-    return invalid("Request payload validation error: id must be a string or a number.");
+  if (typeof id !== "string" && !(typeof id === "number" && Number.isInteger(id))) {
+    return invalid("Request payload validation error: id must be a string or a whole number.");
   }
-  if (typeof method !== "string" || method === "")
+  if (typeof method !== "string" || method === "") {
     return invalid("Request payload validation error: method is missing.");
+  }
   return ok({ id, method, params });
 };

@@ -17,8 +17,9 @@ export const createOpenStreams = (): OpenStreams => {
     count: () => total,
     open: (caller, max) => {
       const held = open.get(caller) ?? 0;
-      if (held >= max)
+      if (held >= max) {
         return err(tooManyRequests(RETRY_MS, `You have ${held} open streams, which is the most allowed.`));
+      }
       open.set(caller, held + 1);
       total += 1;
       return ok(() => {

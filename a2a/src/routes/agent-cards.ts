@@ -1,6 +1,6 @@
 import { agentResource } from "@shaman/access";
 import type { AgentResolver, ResolvedAgent } from "@shaman/agents";
-import { unwrap } from "@shaman/kernel";
+import { unwrap, userError } from "@shaman/kernel";
 import type { Organization, TenancyConfig } from "@shaman/tenancy";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { buildAgentCard, encodeAgentCard } from "../public/agent-card.ts";
@@ -22,17 +22,22 @@ export const sendAgentCard = async (
   const organization = await deps.organizations.byHost(request.headers.host ?? "");
   if (organization === undefined) throw organizationNotFound();
   const orgId = organization.id;
-  const agent = unwrap(
-    name === undefined ? await deps.agents.defaultAgent(orgId) : await deps.agents.resolveExposed({ orgId, name }),
-  );
-  const { body, etag } = encodeAgentCard(cardOf(deps, organization, agent));
+  const resolved =
+    name === undefined ? await deps.agents.defaultAgent(orgId) : await deps.agents.resolveExposed({ orgId, name });
+  // Without names that are near: which agents there are is told to authenticated callers only.
+  if (!resolved.ok) throw userError("agent_not_found", "There is no agent card at this address.");
+  const { body, etag } = encodeAgentCard(cardOf(deps, organization, resolved.value));
   reply
     .header("cache-control", `public, max-age=${MAX_AGE_SECONDS}`)
     .header("etag", etag)
     .header("access-control-allow-origin", "*");
-  if (request.headers["if-none-match"] === etag) return void (await reply.code(304).send());
+  if (isFresh(request.headers["if-none-match"], etag)) return void (await reply.code(304).send());
   await reply.type("application/json").send(body);
 };
+
+/** Whether the caller has this version already (RFC 9110 §13.1.2: a list, compared weakly, or `*`). */
+const isFresh = (known: string | undefined, etag: string): boolean =>
+  known?.split(",").some((one) => one.trim() === "*" || one.trim().replace(/^W\//, "") === etag) ?? false;
 
 /** The cards of the agents this caller may call. */
 export const sendCatalogue = async (

@@ -1,5 +1,11 @@
 import { JsonRpcTransportHandler, ServerCallContext } from "@a2a-js/sdk/server";
-import { encodeJsonRpcError, encodingOf, parseSendParams, parseTaskParams, TRACE_EXTENSION } from "@shaman/a2a-wire";
+import {
+  encodeJsonRpcError,
+  parseSendParams,
+  parseTaskParams,
+  rpcHttpStatusOf,
+  TRACE_EXTENSION,
+} from "@shaman/a2a-wire";
 import type { AgentResolver } from "@shaman/agents";
 import { err, ok, toAppError, userError, type AppError, type Result } from "@shaman/kernel";
 import type { Logger } from "@shaman/telemetry";
@@ -8,6 +14,7 @@ import { writeEventStream } from "../event-stream.ts";
 import type { Call, Caller } from "../public/call.ts";
 import { identifyCaller, type CallerDeps } from "../public/callers.ts";
 import { createDurableRequestHandler } from "../public/durable-request-handler.ts";
+import { readIdempotencyKey } from "../public/idempotency-key.ts";
 import { parseEnvelope, parseJson, readRpcId, type RpcId, type RpcRequest } from "../public/json-rpc-request.ts";
 import type { OpenStreams } from "../public/open-streams.ts";
 import { assertMayExecute, type SendDeps } from "../public/send-message.ts";
@@ -18,11 +25,8 @@ export type JsonRpcDeps = SendDeps &
 
 type Exchange = { readonly request: FastifyRequest; readonly reply: FastifyReply };
 
-const METHODS: ReadonlySet<string> = new Set([
-  "SendMessage",
-  "SendStreamingMessage",
-  "GetTask",
-  "CancelTask",
+/** A2A's other methods: the request handler refuses each with its own error, whatever the parameters. */
+const NOT_OFFERED: ReadonlySet<string> = new Set([
   "ListTasks",
   "SubscribeToTask",
   "CreateTaskPushNotificationConfig",
@@ -48,26 +52,21 @@ export const createJsonRpcRoute = (deps: JsonRpcDeps) => {
     const body = parseJson(text);
     const id = body.ok ? readRpcId(body.value) : null;
     const opened = await open(deps, exchange, agentName).catch((error: unknown) => err(toAppError(error)));
-    // Errors before the method have an HTTP status of their own; from the envelope on, JSON-RPC's 200 (D8).
-    if (!opened.ok)
-      return sendError(deps, exchange, { id, error: opened.error, status: encodingOf(opened.error).httpStatus });
-    const call = body.ok ? prepare(request, opened.value, body.value) : body;
-    if (!call.ok) return sendError(deps, exchange, { id, error: call.error });
+    if (!opened.ok) return sendError(deps, exchange, { id, error: opened.error });
+    if (opened.value.traced) reply.header("a2a-extensions", TRACE_EXTENSION);
+    const prepared = body.ok ? prepare(request, opened.value, body.value) : body;
+    if (!prepared.ok) return sendError(deps, exchange, { id, error: prepared.error });
 
+    const { call, rpc, params } = prepared.value;
     const context = new ServerCallContext({ requestedVersion: "1.0" });
-    calls.set(context, call.value.call);
-    const { rpc } = call.value;
-    const isStream = rpc.method === "SendStreamingMessage" || rpc.method === "SubscribeToTask";
-    const place = isStream
-      ? deps.streams.open(opened.value.principal.id, opened.value.organization.settings.intake.openStreamsPerCaller)
-      : ok(() => undefined);
-    if (!place.ok) return sendError(deps, exchange, { id, error: place.error, status: 429 });
+    calls.set(context, call);
+    const place = rpc.method === "SendStreamingMessage" ? openStream(deps, call) : ok(() => undefined);
+    if (!place.ok) return sendError(deps, exchange, { id, error: place.error });
     try {
-      const answer = await transport.handle({ jsonrpc: "2.0", ...rpc, params: rpc.params ?? {} }, context);
-      if (Symbol.asyncIterator in answer)
-        return await sendStream(deps, exchange, { id: rpc.id, call: call.value.call, events: answer });
+      const answer = await transport.handle({ jsonrpc: "2.0", id: rpc.id, method: rpc.method, params }, context);
+      if (Symbol.asyncIterator in answer) return await sendStream(deps, exchange, { id: rpc.id, call, events: answer });
       if ("error" in answer) {
-        const error = call.value.call.failure ?? toAppError(new Error("The transport refused the request"));
+        const error = call.failure ?? toAppError(new Error("The transport refused the request"));
         return await sendError(deps, exchange, { id: rpc.id, error });
       }
       await reply.type("application/json").send(JSON.stringify(answer));
@@ -77,7 +76,10 @@ export const createJsonRpcRoute = (deps: JsonRpcDeps) => {
   };
 };
 
-/** Caller, version and agent, in this order; the caller's permission last. */
+const openStream = (deps: JsonRpcDeps, { principal, organization }: Call): Result<() => void> =>
+  deps.streams.open(principal.id, organization.settings.intake.openStreamsPerCaller);
+
+/** Caller and agent, in this order; the caller's permission last. */
 const open = async (
   deps: JsonRpcDeps,
   { request, reply }: Exchange,
@@ -99,51 +101,65 @@ const activates = (request: FastifyRequest): boolean => {
   return typeof header === "string" && header.split(",").some((uri) => uri.trim() === TRACE_EXTENSION);
 };
 
-const prepare = (
-  request: FastifyRequest,
-  opened: OpenedCall,
-  body: unknown,
-): Result<{ readonly rpc: RpcRequest; readonly call: Call }> => {
-  const rpc = parseEnvelope(body);
-  if (!rpc.ok) return rpc;
-  const version = checkVersion(request);
-  if (!version.ok) return version;
-  const { method, params } = rpc.value;
-  if (!METHODS.has(method)) return err(userError("method_not_found", `Method not found: ${method.slice(0, 100)}.`));
-  const key = request.headers["idempotency-key"];
-  const call = { ...opened, ...(typeof key === "string" && key !== "" && { idempotencyKey: key.slice(0, 256) }) };
-  if (method === "SendMessage" || method === "SendStreamingMessage") {
-    const { messageParts, partBytes } = opened.organization.settings.intake;
-    const send = parseSendParams(params, { maxParts: messageParts, maxPartBytes: partBytes });
-    if (!send.ok) return send;
-    const { historyLength } = send.value;
-    return ok({
-      rpc: rpc.value,
-      call: { ...call, send: send.value, ...(historyLength !== undefined && { historyLength }) },
-    });
-  }
-  if (method === "GetTask" || method === "CancelTask") {
-    const task = parseTaskParams(params);
-    if (!task.ok) return task;
-    const { historyLength } = task.value;
-    return ok({ rpc: rpc.value, call: { ...call, ...(historyLength !== undefined && { historyLength }) } });
-  }
-  return ok({ rpc: rpc.value, call });
+type Prepared = {
+  readonly rpc: RpcRequest;
+  readonly call: Call;
+  /** For the SDK, which would take what we do not and trip over what we leave aside: only what our handler reads. */
+  readonly params: { readonly id?: string };
 };
 
-type RpcFailure = { readonly id: RpcId | null; readonly error: AppError; readonly status?: number };
+const prepare = (request: FastifyRequest, opened: OpenedCall, body: unknown): Result<Prepared> => {
+  const parsed = parseEnvelope(body);
+  if (!parsed.ok) return parsed;
+  const rpc = parsed.value;
+  const version = checkVersion(request);
+  if (!version.ok) return version;
+  switch (rpc.method) {
+    case "SendMessage":
+    case "SendStreamingMessage": {
+      const { messageParts, partBytes } = opened.organization.settings.intake;
+      const send = parseSendParams(rpc.params, { maxParts: messageParts, maxPartBytes: partBytes });
+      if (!send.ok) return send;
+      const key = readIdempotencyKey(request);
+      if (!key.ok) return key;
+      const { historyLength } = send.value;
+      const call = { ...opened, send: send.value, ...optional({ historyLength, idempotencyKey: key.value }) };
+      return ok({ rpc, call, params: {} });
+    }
+    case "GetTask":
+    case "CancelTask": {
+      const task = parseTaskParams(rpc.params);
+      if (!task.ok) return task;
+      const { id, historyLength } = task.value;
+      return ok({ rpc, call: { ...opened, ...optional({ historyLength }) }, params: { id } });
+    }
+    default: {
+      if (!NOT_OFFERED.has(rpc.method)) {
+        return err(userError("method_not_found", `Method not found: ${rpc.method.slice(0, 100)}.`));
+      }
+      return ok({ rpc, call: opened, params: {} });
+    }
+  }
+};
 
-const sendError = async (
-  deps: JsonRpcDeps,
-  { request, reply }: Exchange,
-  { id, error, status = 200 }: RpcFailure,
-): Promise<void> => {
+/** Without what is undefined. */
+const optional = (fields: {
+  readonly historyLength?: number | undefined;
+  readonly idempotencyKey?: string | undefined;
+}) => ({
+  ...(fields.historyLength !== undefined && { historyLength: fields.historyLength }),
+  ...(fields.idempotencyKey !== undefined && { idempotencyKey: fields.idempotencyKey }),
+});
+
+type RpcFailure = { readonly id: RpcId | null; readonly error: AppError };
+
+const sendError = async (deps: JsonRpcDeps, { request, reply }: Exchange, { id, error }: RpcFailure): Promise<void> => {
   if (error.kind !== "user") deps.log.error("request_failed", error, { requestId: request.id });
-  const away = error.kind === "operational" ? 503 : status;
-  if (away === 401) reply.header("www-authenticate", 'Bearer realm="a2a"');
+  const status = rpcHttpStatusOf(error);
+  if (status === 401) reply.header("www-authenticate", 'Bearer realm="a2a"');
   if (error.retryAfterMs !== undefined) reply.header("retry-after", Math.ceil(error.retryAfterMs / 1_000));
   const body = { jsonrpc: "2.0", id, error: encodeJsonRpcError(error, request.id) };
-  await reply.code(away).type("application/json").send(JSON.stringify(body));
+  await reply.code(status).type("application/json").send(JSON.stringify(body));
 };
 
 type RpcStream = {
@@ -174,5 +190,6 @@ const sendStream = async (deps: JsonRpcDeps, exchange: Exchange, { id, call, eve
     }
   };
   reply.hijack();
-  await writeEventStream(reply.raw, lines(), call.traced ? { "a2a-extensions": TRACE_EXTENSION } : {});
+  const headers = { "x-request-id": request.id, ...(call.traced && { "a2a-extensions": TRACE_EXTENSION }) };
+  await writeEventStream(reply.raw, lines(), headers);
 };

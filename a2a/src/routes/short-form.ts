@@ -1,21 +1,28 @@
 import { Task } from "@a2a-js/sdk";
-import { invalidParams, isObject, toSdkTask, type FieldViolation, type SendParams } from "@shaman/a2a-wire";
+import {
+  invalidParams,
+  isNestedDeeper,
+  isObject,
+  MAX_DEPTH,
+  toSdkTask,
+  type FieldViolation,
+  type SendParams,
+} from "@shaman/a2a-wire";
 import { agentResource } from "@shaman/access";
 import type { AgentResolver } from "@shaman/agents";
-import { err, newId, ok, unwrap, type Result } from "@shaman/kernel";
+import { err, isId, newId, ok, unwrap, type Result } from "@shaman/kernel";
 import { findTask } from "@shaman/runs";
 import type { TenancyConfig } from "@shaman/tenancy";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { Call } from "../public/call.ts";
 import { identifyCaller, type CallerDeps } from "../public/callers.ts";
+import { readIdempotencyKey } from "../public/idempotency-key.ts";
 import { parseJson } from "../public/json-rpc-request.ts";
 import { assertMayExecute, takeMessage, taskNotFound, type SendDeps } from "../public/send-message.ts";
 
 export type ShortFormDeps = SendDeps & CallerDeps & { readonly agents: AgentResolver; readonly tenancy: TenancyConfig };
 
 type Exchange = { readonly request: FastifyRequest; readonly reply: FastifyReply };
-
-const MAX_KEY_CHARS = 256;
 
 /**
  * `POST …/{name}/execute` with `{"prompt", "context"?}`: starts a task and answers 202 with where to look. With an
@@ -29,13 +36,13 @@ export const executeShortForm = async (
   const caller = unwrap(await identifyCaller(deps, request, reply));
   const { organization } = caller;
   const agent = unwrap(await deps.agents.resolveExposed({ orgId: organization.id, name: agentName }));
-  const key = request.headers["idempotency-key"];
+  const idempotencyKey = unwrap(readIdempotencyKey(request));
   const call: Call = {
     ...caller,
     agent,
     protocol: "http+json",
     traced: false,
-    ...(typeof key === "string" && key !== "" && { idempotencyKey: key }),
+    ...(idempotencyKey !== undefined && { idempotencyKey }),
   };
   assertMayExecute(call);
   const body = unwrap(parseJson(typeof request.body === "string" ? request.body : ""));
@@ -58,19 +65,20 @@ const toSendParams = (call: Call, body: unknown): Result<SendParams> => {
   const { prompt, context } = fields;
   const { partBytes } = call.organization.settings.intake;
   if (typeof prompt !== "string" || prompt === "") violations.push({ field: "prompt", description: "must be a text" });
-  else if (Buffer.byteLength(prompt) > partBytes)
+  else if (Buffer.byteLength(prompt) > partBytes) {
     violations.push({ field: "prompt", description: `must not be larger than ${partBytes} bytes` });
-  if (context !== undefined && !isObject(context))
-    violations.push({ field: "context", description: "must be an object" });
-  const contextText = context === undefined ? "" : JSON.stringify(context);
-  if (Buffer.byteLength(contextText) > partBytes)
+  }
+  const isContext = isObject(context) && !isNestedDeeper(context, MAX_DEPTH);
+  if (context !== undefined && context !== null && !isContext) {
+    violations.push({ field: "context", description: `must be an object, nested no more than ${MAX_DEPTH} deep` });
+  }
+  const contextText = isContext ? JSON.stringify(context) : "";
+  if (Buffer.byteLength(contextText) > partBytes) {
     violations.push({ field: "context", description: `must not be larger than ${partBytes} bytes` });
-  if ((call.idempotencyKey?.length ?? 0) > MAX_KEY_CHARS) {
-    violations.push({ field: "Idempotency-Key", description: `must not have more than ${MAX_KEY_CHARS} characters` });
   }
   if (violations.length > 0 || typeof prompt !== "string") return err(invalidParams(violations));
   const messageId = newId("msg");
-  const parts = [{ text: prompt }, ...(context === undefined ? [] : [{ data: JSON.parse(contextText) }])];
+  const parts = [{ text: prompt }, ...(isContext ? [{ data: JSON.parse(contextText) }] : [])];
   return ok({
     message: { messageId, role: "ROLE_USER", parts },
     messageId,
@@ -87,6 +95,7 @@ const toSendParams = (call: Call, body: unknown): Result<SendParams> => {
 export const sendTask = async (deps: ShortFormDeps, { request, reply }: Exchange, taskId: string): Promise<void> => {
   const caller = unwrap(await identifyCaller(deps, request, reply));
   const { organization, principal } = caller;
+  if (!isId("task", taskId)) throw taskNotFound();
   const task = await findTask(deps.db, { orgId: organization.id, taskId, principal: principal.id });
   if (task === undefined || !principal.can("agent:execute", agentResource(task.agent))) throw taskNotFound();
   await reply.type("application/json").send(JSON.stringify(Task.toJSON(toSdkTask(task))));

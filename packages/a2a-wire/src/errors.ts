@@ -47,6 +47,16 @@ const REASONS: Readonly<Record<string, string>> = { task_not_waiting: "UNSUPPORT
 
 export const encodingOf = (error: AppError): Encoding => BY_CODE[error.code] ?? BY_KIND[error.kind];
 
+/**
+ * The HTTP status of a JSON-RPC answer with this error: one of its own for what happens before the method is reached, and
+ * when we are away; else 200, because JSON-RPC itself carried the request (A2A 1.0.1 §9.5).
+ */
+export const rpcHttpStatusOf = (error: AppError): number => {
+  const { rpcCode, httpStatus } = encodingOf(error);
+  if (error.kind === "operational") return 503;
+  return rpcCode === OWN_CODE || error.code === "media_type_not_supported" ? httpStatus : 200;
+};
+
 export type FieldViolation = { readonly field: string; readonly description: string };
 
 export type JsonRpcError = { readonly code: number; readonly message: string; readonly data: readonly object[] };
@@ -69,11 +79,17 @@ const detailsOf = (error: AppError, requestId: string): readonly object[] => {
     "@type": "type.googleapis.com/google.rpc.ErrorInfo",
     reason: REASONS[error.code] ?? error.code.toUpperCase(),
     domain: "a2a-protocol.org",
-    metadata: { requestId, timestamp: new Date().toISOString() },
+    metadata: { ...textsOf(error), requestId, timestamp: new Date().toISOString() },
   };
   const violations = violationsOf(error);
   if (violations.length === 0) return [info];
   return [info, { "@type": "type.googleapis.com/google.rpc.BadRequest", fieldViolations: violations }];
+};
+
+/** What else the error says; ErrorInfo's metadata holds texts only. A field has a BadRequest of its own. */
+const textsOf = ({ details }: AppError): Record<string, string> => {
+  const texts = Object.entries(details ?? {}).filter(([name, value]) => name !== "field" && typeof value === "string");
+  return Object.fromEntries(texts.map(([name, value]) => [name, String(value)]));
 };
 
 const violationsOf = (error: AppError): readonly FieldViolation[] => {

@@ -1,8 +1,8 @@
 export type { AgentArtifact, AgentEvent, AgentStatus } from "./agent-events.ts";
-export { encodeHttpError, encodeJsonRpcError, encodingOf } from "./errors.ts";
+export { encodeHttpError, encodeJsonRpcError, encodingOf, rpcHttpStatusOf } from "./errors.ts";
 export type { FieldViolation, JsonRpcError } from "./errors.ts";
-export { isObject } from "./proto-json.ts";
-export { INPUT_MODES, invalidParams, parseSendParams, parseTaskParams } from "./send-params.ts";
+export { isNestedDeeper, isObject } from "./proto-json.ts";
+export { INPUT_MODES, invalidParams, MAX_DEPTH, parseSendParams, parseTaskParams } from "./send-params.ts";
 export type { MessageLimits, SendParams } from "./send-params.ts";
 export { readSse } from "./sse.ts";
 export { agentUnavailable, streamMessage } from "./stream-message.ts";

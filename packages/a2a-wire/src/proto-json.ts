@@ -19,6 +19,19 @@ export type ObjectReader = {
 export const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
+/** Whether objects and lists stand in each other more than `max` deep. Takes any depth, where recursion would not. */
+export const isNestedDeeper = (value: unknown, max: number): boolean => {
+  let level: readonly unknown[] = [value];
+  for (let depth = 0; level.length > 0; depth += 1) {
+    if (depth > max) return true;
+    level = level.flatMap((one) => (typeof one === "object" && one !== null ? nestedIn(one) : []));
+  }
+  return false;
+};
+
+const nestedIn = (value: object): readonly unknown[] =>
+  Object.values(value).filter((one) => typeof one === "object" && one !== null);
+
 const protoName = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 
 const INT32_MAX = 2_147_483_647;

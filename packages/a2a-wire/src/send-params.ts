@@ -1,6 +1,6 @@
 import { err, ok, userError, type AppError, type Json, type JsonObject, type Result } from "@shaman/kernel";
 import type { FieldViolation } from "./errors.ts";
-import { isObject, readObject } from "./proto-json.ts";
+import { isNestedDeeper, isObject, readObject, type ObjectReader } from "./proto-json.ts";
 
 export type MessageLimits = { readonly maxParts: number; readonly maxPartBytes: number };
 
@@ -18,6 +18,9 @@ export type SendParams = {
 
 /** Media types our agents read. A text or data part without one is text/plain or application/json. */
 export const INPUT_MODES: readonly string[] = ["text/plain", "text/markdown", "application/json"];
+
+/** How deep data and metadata may be nested, as ProtoJSON readers have it. */
+export const MAX_DEPTH = 100;
 
 const MAX_ID_CHARS = 256;
 const MAX_VIOLATIONS = 20;
@@ -43,15 +46,19 @@ export const parseSendParams = (params: unknown, limits: MessageLimits): Result<
 
   const message = readObject(rawMessage, "message", violations);
   const messageId = idOf(message.string("messageId"));
-  if (messageId === undefined) message.fail("messageId", `must be a string of 1 to ${MAX_ID_CHARS} characters`);
+  if (messageId === undefined) {
+    message.fail("messageId", `must be a string of 1 to ${MAX_ID_CHARS} characters, none of them a control character`);
+  }
   const role = message.raw("role");
   if (role !== "ROLE_USER" && role !== 1) message.fail("role", 'must be "ROLE_USER"');
   const contextId = message.string("contextId") || undefined;
-  if (contextId !== undefined && idOf(contextId) === undefined) message.fail("contextId", "is too long");
+  if (contextId !== undefined && idOf(contextId) === undefined) {
+    message.fail("contextId", `must not have more than ${MAX_ID_CHARS} characters, nor control characters`);
+  }
   const taskId = message.string("taskId") || undefined;
   const unsupported: string[] = [];
   const parts = parseParts(message.list("parts"), { limits, violations, unsupported });
-  const metadata = message.object("metadata");
+  const metadata = metadataOf(message);
   const extensions = message.strings("extensions");
   const referenceTaskIds = message.strings("referenceTaskIds");
 
@@ -86,7 +93,16 @@ export const parseSendParams = (params: unknown, limits: MessageLimits): Result<
 };
 
 const idOf = (text: string | undefined): string | undefined =>
-  text !== undefined && text.length > 0 && text.length <= MAX_ID_CHARS ? text : undefined;
+  text !== undefined && text.length > 0 && text.length <= MAX_ID_CHARS && !/\p{Cc}/u.test(text) ? text : undefined;
+
+const tooDeep = `must not be nested more than ${MAX_DEPTH} deep`;
+
+const metadataOf = (reader: ObjectReader): Record<string, unknown> | undefined => {
+  const metadata = reader.object("metadata");
+  if (!isNestedDeeper(metadata, MAX_DEPTH)) return metadata;
+  reader.fail("metadata", tooDeep);
+  return undefined;
+};
 
 const contentTypeNotSupported = (mediaType: string): AppError =>
   userError(
@@ -134,10 +150,14 @@ const parsePart = (value: unknown, path: string, checks: PartChecks): JsonObject
   }
   const mediaType = part.string("mediaType") || undefined;
   const filename = part.string("filename") || undefined;
-  const metadata = part.object("metadata");
+  const metadata = metadataOf(part);
+  if (content === "data" && isNestedDeeper(value.data, MAX_DEPTH)) {
+    part.fail("data", tooDeep);
+    return {};
+  }
   const parsed = content === "data" ? toJson(value.data) : part.string(content);
   if (content === "raw" && typeof parsed === "string" && !isBase64(parsed)) part.fail("raw", "must be base64");
-  if (parsed !== undefined && bytesOf(parsed) > limits.maxPartBytes) {
+  if (parsed !== undefined && bytesOf(content, parsed) > limits.maxPartBytes) {
     part.fail(content, `must not be larger than ${limits.maxPartBytes} bytes`);
   }
   if (mediaType !== undefined && !isReadable(mediaType)) checks.unsupported.push(mediaType);
@@ -155,7 +175,11 @@ const isReadable = (mediaType: string): boolean =>
 const isBase64 = (text: string): boolean =>
   /^(?:[A-Za-z0-9+/]*|[A-Za-z0-9_-]*)={0,2}$/.test(text) && text.replace(/=+$/, "").length % 4 !== 1;
 
-const bytesOf = (value: Json): number => Buffer.byteLength(typeof value === "string" ? value : JSON.stringify(value));
+/** Of what the part holds: a file's own bytes, not those of its base64. */
+const bytesOf = (content: (typeof CONTENTS)[number], value: Json): number => {
+  if (typeof value !== "string") return Buffer.byteLength(JSON.stringify(value));
+  return content === "raw" ? Buffer.byteLength(value, "base64") : Buffer.byteLength(value);
+};
 
 /** The values come out of JSON.parse, so they are JSON; the compiler only sees that they are unknown. */
 const isJson = (value: unknown): value is Json => value !== undefined;

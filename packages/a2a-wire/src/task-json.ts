@@ -132,7 +132,9 @@ export const toStreamResponse = (
     case "step":
     case "run.retry": {
       if (!task.traced) return undefined;
-      const metadata = { [TRACE_EXTENSION]: { kind: event.type, ...event.payload } };
+      const record =
+        event.type === "step" ? { kind: "step", step: event.payload } : { kind: "retry", retry: event.payload };
+      const metadata = { [TRACE_EXTENSION]: record };
       const status = { state: SdkState.TASK_STATE_WORKING, message: undefined, timestamp: undefined };
       return { payload: { $case: "statusUpdate", value: { ...ids, status, metadata } } };
     }
