@@ -47,6 +47,15 @@ const types = {
     oid === INT8_OID ? Number : pg.types.getTypeParser(oid, format),
 };
 
+/**
+ * Our statements are prepared and find their few rows by index (docs/decisions/004-plans-that-cannot-age.md). A plan made
+ * while a table was still empty would scan or hash it, and be kept while the table grows; planning each statement several
+ * times before keeping a plan costs more than it gains.
+ */
+const PLANNER_OPTIONS = ["plan_cache_mode=force_generic_plan", "enable_seqscan=off", "enable_hashjoin=off", "enable_mergejoin=off"]
+  .map((setting) => `-c ${setting}`)
+  .join(" ");
+
 /** Pool settings shared by every connection we open. `options` are PostgreSQL start parameters such as `-c search_path=…`. */
 export const poolConfig = (input: { url: Secret; poolSize: number; name: string; options?: string }): pg.PoolConfig => ({
   connectionString: input.url.reveal(),
@@ -56,7 +65,7 @@ export const poolConfig = (input: { url: Secret; poolSize: number; name: string;
   statement_timeout: STATEMENT_TIMEOUT_MS,
   idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
   keepAlive: true,
-  ...(input.options !== undefined && { options: input.options }),
+  options: input.options ?? PLANNER_OPTIONS,
 });
 
 /** Opens the process's pool. Connections are made when first needed. */

@@ -71,9 +71,9 @@ WITH msg AS (
 SELECT id FROM msg`;
 
 const FIND_DUPLICATE = `
-SELECT m.run_id, m.task_id, m.content_hash, t.context_id
-FROM message m JOIN task t ON t.org_id = m.org_id AND t.id = m.task_id
-WHERE m.org_id = $1 AND m.dedupe_key = $2`;
+SELECT m.run_id, m.task_id, m.content_hash,
+  (SELECT t.context_id FROM task t WHERE t.org_id = $1 AND t.id = m.task_id) AS context_id
+FROM message m WHERE m.org_id = $1 AND m.dedupe_key = $2`;
 
 /**
  * Records a new task for a message, in one transaction with its run, context, first event and audit row, and wakes a

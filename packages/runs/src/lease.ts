@@ -101,8 +101,8 @@ const toLeasedRun = (input: { readonly orgId: string; readonly runId: string }, 
 
 const RENEW = `
 UPDATE run r SET lease_until = now() + $3 * interval '1 millisecond'
-FROM unnest($4::text[], $5::integer[]) AS held (id, epoch)
-WHERE r.org_id = $1 AND r.id = held.id AND r.lease_epoch = held.epoch AND r.worker = $2 AND r.lease_until > now()
+WHERE r.org_id = $1 AND r.id = ANY($4::text[]) AND r.lease_epoch = ($5::integer[])[array_position($4::text[], r.id)]
+  AND r.worker = $2 AND r.lease_until > now()
 RETURNING r.id`;
 
 /** Renews an organization's leases of this worker together; gives the runs whose lease is still ours. */

@@ -92,10 +92,9 @@ WITH fence AS (
     SET parts = excluded.parts, name = excluded.name, description = excluded.description, metadata = excluded.metadata,
       bytes = excluded.bytes
 ), task_states AS (
-  UPDATE task SET state = t.state, status_message = t.message, status_at = now()
-  FROM fence, jsonb_to_recordset($24::jsonb) AS t (task_id text, state text, message jsonb)
-  WHERE task.org_id = $1 AND task.id = t.task_id
-    AND task.state NOT IN ('completed', 'failed', 'canceled', 'rejected')
+  UPDATE task SET state = $24::jsonb -> task.id ->> 'state', status_message = $24::jsonb -> task.id -> 'message', status_at = now()
+  FROM fence
+  WHERE task.org_id = $1 AND task.id = ANY($28) AND task.state NOT IN ('completed', 'failed', 'canceled', 'rejected')
 ), agent_messages AS (
   INSERT INTO message (org_id, id, run_id, task_id, position, role, content)
   SELECT $1, m.id, $2, m.task_id,
@@ -193,10 +192,11 @@ const valuesOf = (lease: Lease, batch: Batch): readonly unknown[] => {
         metadata: artifact.metadata,
       })),
     ),
-    list(batch.tasks.map((task) => ({ task_id: task.taskId, state: task.state, message: task.message }))),
+    toJsonb(Object.fromEntries(batch.tasks.map(({ taskId, state, message }) => [taskId, { state, message }]))),
     list(batch.agentMessages.map((one) => ({ id: newId("msg"), task_id: one.taskId, content: one.message }))),
     [...batch.appliedCommands],
     list(batch.audit.map((entry) => auditRow(entry))),
+    batch.tasks.map((task) => task.taskId),
   ];
 };
 

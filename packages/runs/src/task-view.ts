@@ -42,7 +42,7 @@ const ANSWERED = `t.state = 'input_required' AND 'user' = (
 
 // One statement, so one snapshot: what it gives is the task exactly after event `last_seq`.
 const SELECT_TASK = `
-SELECT t.run_id, t.context_id, t.agent, t.principal, t.status_at, r.last_seq,
+SELECT t.run_id, t.parent_task_id, t.context_id, t.agent, t.principal, t.status_at, r.last_seq,
   CASE WHEN ${ANSWERED} THEN 'submitted' ELSE t.state END AS state,
   CASE WHEN ${ANSWERED} THEN NULL ELSE t.status_message END AS status_message,
   (SELECT json_agg(json_build_object('artifactId', a.id, 'name', a.name, 'description', a.description, 'parts', a.parts,
@@ -54,8 +54,8 @@ SELECT t.run_id, t.context_id, t.agent, t.principal, t.status_at, r.last_seq,
   (SELECT json_agg(h.content ORDER BY h.position) FROM (
       SELECT m.content, m.position FROM message m WHERE m.org_id = t.org_id AND m.task_id = t.id
       ORDER BY m.position DESC LIMIT $3) h) AS history
-FROM task t JOIN run r ON r.org_id = t.org_id AND r.id = t.run_id
-WHERE t.org_id = $1 AND t.id = $2 AND t.parent_task_id IS NULL`;
+FROM task t, LATERAL (SELECT last_seq, state FROM run WHERE run.org_id = $1 AND run.id = t.run_id OFFSET 0) r
+WHERE t.org_id = $1 AND t.id = $2`;
 
 /** The statement that reads a task; `toTaskView` parses its row. */
 export const selectTask = (query: TaskQuery): Statement => ({
@@ -89,7 +89,7 @@ export const toTaskView = (query: TaskQuery, row: Row): TaskView => {
 export const findTask = async (db: Db, query: TaskQuery): Promise<TaskView | undefined> => {
   const [found] = await db.batch(query.orgId, [selectTask(query)]);
   const row = found?.rows[0];
-  if (row === undefined) return undefined;
+  if (row === undefined || row.parent_task_id !== null) return undefined;
   if (query.principal !== undefined && row.principal !== query.principal) return undefined;
   if (query.agent !== undefined && row.agent !== query.agent) return undefined;
   return toTaskView(query, row);

@@ -220,15 +220,17 @@ CREATE TABLE run (
   traceparent text,
   created_at timestamptz NOT NULL DEFAULT now(),
   started_at timestamptz,
-  finished_at timestamptz,
-  PRIMARY KEY (org_id, id)
+  finished_at timestamptz
 );
 CREATE INDEX run_list ON run (org_id, created_at DESC, id DESC);
 CREATE INDEX run_list_agent ON run (org_id, agent, created_at DESC, id DESC);
 CREATE INDEX run_list_state ON run (org_id, state, created_at DESC, id DESC);
 CREATE INDEX run_pending ON run (enqueued_at) WHERE finished_at IS NULL;
 CREATE INDEX run_pending_org ON run (org_id) WHERE finished_at IS NULL;
-CREATE INDEX run_leased ON run (worker, lease_until) WHERE lease_until IS NOT NULL;
+
+-- A plan made while a table is empty is kept, and between indexes that then look alike PostgreSQL takes the newest one.
+-- So the index that the call path needs comes after those of the lists.
+ALTER TABLE run ADD PRIMARY KEY (org_id, id);
 
 CREATE TABLE task (
   org_id text NOT NULL,
@@ -242,13 +244,13 @@ CREATE TABLE task (
   status_message jsonb,
   status_at timestamptz NOT NULL DEFAULT now(),
   metadata jsonb,
-  created_at timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (org_id, id),
-  FOREIGN KEY (org_id, run_id) REFERENCES run (org_id, id) ON DELETE CASCADE
+  created_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX task_run ON task (org_id, run_id, created_at);
 CREATE INDEX task_list ON task (org_id, principal, agent, status_at DESC, id DESC) WHERE parent_task_id IS NULL;
 CREATE INDEX task_context ON task (org_id, principal, context_id, created_at);
+ALTER TABLE task ADD PRIMARY KEY (org_id, id);
+ALTER TABLE task ADD FOREIGN KEY (org_id, run_id) REFERENCES run (org_id, id) ON DELETE CASCADE;
 
 -- dedupe_key is principal, agent and the caller's message id (or Idempotency-Key), null where the agent turned it off.
 CREATE TABLE message (
@@ -263,8 +265,7 @@ CREATE TABLE message (
   dedupe_key text,
   created_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (org_id, id),
-  UNIQUE (org_id, task_id, position),
-  FOREIGN KEY (org_id, task_id) REFERENCES task (org_id, id) ON DELETE CASCADE
+  UNIQUE (org_id, task_id, position)
 );
 CREATE UNIQUE INDEX message_dedupe ON message (org_id, dedupe_key) WHERE dedupe_key IS NOT NULL;
 
@@ -301,11 +302,10 @@ CREATE TABLE step (
   lease_epoch integer NOT NULL,
   started_at timestamptz NOT NULL DEFAULT now(),
   finished_at timestamptz,
-  PRIMARY KEY (org_id, id),
-  UNIQUE (org_id, task_id, position),
-  FOREIGN KEY (org_id, task_id) REFERENCES task (org_id, id) ON DELETE CASCADE
+  PRIMARY KEY (org_id, id)
 );
 CREATE INDEX step_run ON step (org_id, run_id, started_at);
+ALTER TABLE step ADD UNIQUE (org_id, task_id, position);
 
 CREATE TABLE artifact (
   org_id text NOT NULL,
@@ -320,8 +320,7 @@ CREATE TABLE artifact (
   complete boolean NOT NULL,
   bytes integer NOT NULL,
   created_at timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (org_id, task_id, id),
-  FOREIGN KEY (org_id, task_id) REFERENCES task (org_id, id) ON DELETE CASCADE
+  PRIMARY KEY (org_id, task_id, id)
 );
 
 CREATE TABLE run_event (
@@ -333,8 +332,7 @@ CREATE TABLE run_event (
   payload jsonb NOT NULL,
   lease_epoch integer NOT NULL,
   at timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (org_id, run_id, seq),
-  FOREIGN KEY (org_id, run_id) REFERENCES run (org_id, id) ON DELETE CASCADE
+  PRIMARY KEY (org_id, run_id, seq)
 );
 
 -- One row a model step, for Usage by day, agent, model and key.
@@ -351,8 +349,7 @@ CREATE TABLE usage (
   output_tokens integer NOT NULL,
   cost_usd numeric(14, 8),
   at timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (org_id, step_id),
-  FOREIGN KEY (org_id, run_id) REFERENCES run (org_id, id) ON DELETE CASCADE
+  PRIMARY KEY (org_id, step_id)
 );
 CREATE INDEX usage_at ON usage (org_id, at);
 
