@@ -23,17 +23,22 @@ const statFields = (pid: number): readonly string[] => {
   return stat === null ? [] : stat.slice(stat.lastIndexOf(")") + 2).split(" ");
 };
 
-/** Processor time a process has used so far, in milliseconds; 0 where it is gone or unknown. */
-export const cpuMs = (pid: number): number => {
-  const fields = statFields(pid);
-  return ((Number(fields[11] ?? 0) + Number(fields[12] ?? 0)) * 1_000) / CLOCK_TICKS_PER_SECOND;
-};
+/** Fields of /proc/<pid>/stat after the program's name, from proc(5): user and system time, own and of ended children. */
+const OWN_TIMES = [11, 12] as const;
+const ENDED_CHILDREN_TIMES = [13, 14] as const;
+const PARENT = 1;
 
-/** The same for a process and its children, such as PostgreSQL and its backends. */
+const sumMs = (fields: readonly string[], places: readonly number[]): number =>
+  (places.reduce((sum, place) => sum + Number(fields[place] ?? 0), 0) * 1_000) / CLOCK_TICKS_PER_SECOND;
+
+/** Processor time a process has used so far, in milliseconds; 0 where it is gone or unknown. */
+export const cpuMs = (pid: number): number => sumMs(statFields(pid), OWN_TIMES);
+
+/** The same for a process with its children, those that ended included: PostgreSQL and its backends. */
 export const cpuMsWithChildren = (pid: number): number => {
   if (readProc("self/stat") === null) return 0;
   const children = readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name) && statFields(Number(name))[1] === String(pid))
+    .filter((name) => /^\d+$/.test(name) && statFields(Number(name))[PARENT] === String(pid))
     .map((name) => cpuMs(Number(name)));
-  return children.reduce((sum, each) => sum + each, cpuMs(pid));
+  return children.reduce((sum, each) => sum + each, sumMs(statFields(pid), [...OWN_TIMES, ...ENDED_CHILDREN_TIMES]));
 };

@@ -17,6 +17,8 @@ type Mutable = { at1: Measurement[]; at1SameOrganization: Measurement[]; connect
 
 const CONCURRENCY = 32;
 const SAMPLE_MS = 250;
+/** So that every pool has grown to what it needs under this load. */
+const FEWEST_CALLS = 1_000;
 
 const onlyFirst = (endpoint: Endpoint): Endpoint => ({ ...endpoint, callers: endpoint.callers.slice(0, 1) });
 
@@ -49,7 +51,7 @@ export const measureOrganizations = async (
     { target: one, into: figures.one },
     { target: many, into: figures.many },
   ];
-  const calls = 2 * plan.organizations;
+  const calls = Math.max(2 * plan.organizations, FEWEST_CALLS);
   for (const { target, into } of sides) {
     const job = { kind: "closed" as const, endpoint: target.endpoint, concurrency: CONCURRENCY, warmUp: 0, calls };
     into.connections = await sampleConnections(target, generator.measure(job));
