@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { mayEnter } from "./account.ts";
 import { startPostgres, type RunningPostgres, type StartPostgresOptions } from "./start-postgres.ts";
 import { stopLeftoverPostgres } from "./stop-leftover-postgres.ts";
 
@@ -159,16 +160,19 @@ test.runIf(root)("root below a closed folder does not revive data of an installa
   await expect(ask(second.url, "SELECT answer FROM kept")).rejects.toThrow("does not exist");
 });
 
-test.runIf(root)("an ordinary user keeps the files in the folder and owns them", async () => {
-  const uid = 65_534;
-  const { ended, output } = startAs(uid);
+const uid = 65_534;
+// Below a folder that only root may enter, an ordinary user cannot even read this file.
+const ordinaryUserMayRun = root && mayEnter({ uid, gid: uid }, import.meta.dirname);
+
+test.runIf(ordinaryUserMayRun)("an ordinary user keeps the files in the folder and owns them", async () => {
+  const { ended, output } = startAsOrdinaryUser();
   await ended;
   expect(output.text).toContain("ready postgres://");
   expect(statSync(join(state.dir, "data")).uid).toBe(uid);
   expect(existsSync(join(state.dir, "outside"))).toBe(false);
 });
 
-const startAs = (uid: number): { ended: Promise<unknown>; output: { text: string } } => {
+const startAsOrdinaryUser = (): { ended: Promise<unknown>; output: { text: string } } => {
   chmodSync(state.folder, 0o777);
   const program = `
     const { startPostgres } = await import(${JSON.stringify(join(import.meta.dirname, "index.ts"))});
