@@ -93,6 +93,8 @@ export const createDispatcher = (deps: DispatcherDeps): Dispatcher => {
       let job = await deps.queue.take(orgId);
       while (job !== undefined) {
         reserved = false;
+        // Whoever just got a slot stands behind all who wait, also those who came while its queue was asked.
+        if (ready.delete(orgId)) ready.add(orgId);
         void start(job);
         const takeNext = mayStart(orgId);
         if (takeNext) reserve(orgId);

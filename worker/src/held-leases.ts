@@ -49,11 +49,12 @@ export const createHeldLeases = (deps: {
     renewing = true;
     try {
       const byOrg = Map.groupBy(held.values(), ({ run }) => run.lease.orgId);
-      for (const [orgId, entries] of byOrg)
+      for (const [orgId, entries] of byOrg) {
         await renewOrganization(
           orgId,
           entries.map(({ run }) => run),
         );
+      }
     } catch (error) {
       deps.log.error("lease_renewal_failed", error);
     } finally {

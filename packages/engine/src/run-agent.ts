@@ -9,7 +9,7 @@ import {
   type ToolCall,
   type ToolResult,
 } from "@shaman/llm";
-import type { StepRecord } from "@shaman/runs";
+import { responseArtifactId, type StepRecord } from "@shaman/runs";
 import { PLATFORM_TOOL_SPECS, runPlatformTool } from "@shaman/tools";
 import { z } from "zod";
 import { createMeter, limitReached, type Budget } from "./budget.ts";
@@ -102,9 +102,9 @@ export async function* runAgent(deps: EngineDeps, input: RunAgentInput): AsyncGe
     yield { type: "completed" };
   } catch (error) {
     if (error instanceof InputRequired) yield { type: "input_required", question: error.question };
-    else if (timeout.aborted && !input.signal.aborted)
+    else if (timeout.aborted && !input.signal.aborted) {
       yield { type: "failed", failure: limitReached("timeoutSeconds") };
-    else if (error instanceof RunFailed) yield { type: "failed", failure: error.failure };
+    } else if (error instanceof RunFailed) yield { type: "failed", failure: error.failure };
     else if (input.signal.aborted) throw error;
     else yield { type: "failed", failure: failureOf(error) };
   }
@@ -133,7 +133,7 @@ async function* modelStep(state: State): AsyncGenerator<EngineEvent, ModelOutput
     return remember(state, modelOutput.parse(done.output));
   }
   refuse(state.meter.beforeModel());
-  const output = yield* callModel(state, `response-${position}`);
+  const output = yield* callModel(state, responseArtifactId(position));
   const { usage, ...answer } = output;
   yield {
     type: "step",
@@ -219,8 +219,9 @@ async function* toolStep(state: State, call: ToolCall) {
   const tool = state.input.definition.tools.find((allowed) => allowed === call.name);
   const outcome = tool === undefined ? undefined : runPlatformTool(tool, call.input);
   if (outcome?.ok === true && outcome.value.kind === "question") {
-    if (!state.recorded.has(position))
+    if (!state.recorded.has(position)) {
       yield { type: "step", step: { ...step, state: "started" } } satisfies EngineEvent;
+    }
     throw new InputRequired(outcome.value.question);
   }
   if (outcome?.ok === true && outcome.value.kind === "artifact") {

@@ -1,4 +1,4 @@
-import { createListener, poolConfig } from "@shaman/db";
+import { createListener } from "@shaman/db";
 import { type Secret } from "@shaman/kernel";
 import {
   type BackendFactory,
@@ -10,6 +10,7 @@ import {
   Worker,
 } from "bullmq";
 import type { Redis } from "ioredis";
+import pg from "pg";
 import { openRedis } from "./redis.ts";
 
 /** A wake-up. It holds ids only: what is to be done is in PostgreSQL, and doing it twice must be harmless. */
@@ -63,7 +64,7 @@ type BullQueue = Queue<unknown, null, string, unknown, null, string, IQueueBacke
 type BullWorker = Worker<unknown, null, string, IQueueBackend>;
 
 type Backing = {
-  readonly factory: BackendFactory<IQueueBackend>;
+  readonly factory: BackendFactory;
   readonly afterAdd: (orgId: string) => void;
   readonly onAdded: JobQueue["onAdded"];
   readonly close: () => Promise<void>;
@@ -136,18 +137,31 @@ const createJobQueue = (options: JobQueueOptions, backing: Backing): JobQueue =>
 };
 
 /**
+ * A connection that breaks while BullMQ holds it fails what it was doing. Without a listener its error would end the
+ * process as well.
+ */
+class SturdyClient extends pg.Client {
+  constructor(config?: string | pg.ClientConfig) {
+    super(config);
+    this.on("error", () => undefined);
+  }
+}
+
+/**
  * BullMQ on PostgreSQL. The queue only wakes; runs are recorded elsewhere and swept, so its own commits need not wait
  * for the disk.
  */
 export const createPostgresJobQueue = (
   options: JobQueueOptions & { readonly url: Secret; readonly poolSize: number },
 ): JobQueue => {
-  const pool = poolConfig({
-    ...options,
-    name: `${options.name}-queue`,
+  const connection = {
+    connectionString: options.url.reveal(),
+    max: options.poolSize,
+    application_name: `${options.name}-queue`,
     options: "-c synchronous_commit=off",
-  });
-  const connection = { max: options.poolSize, application_name: pool.application_name, options: pool.options, connectionString: options.url.reveal(), schema: "bullmq" };
+    schema: "bullmq",
+    Client: SturdyClient,
+  };
   const root = createPostgresBackend("root", { connection, ...WORKER_OPTIONS }, { withBlockingConnection: false });
   root.on("error", options.onError);
   const listener = createListener({

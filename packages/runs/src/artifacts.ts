@@ -27,7 +27,10 @@ const isPlainText = (part: JsonObject): part is { readonly text: string; readonl
   return Object.keys(part).every((key) => key === "text" || (key === "mediaType" && part.mediaType === "text/plain"));
 };
 
-/** The artifacts that a task's events add up to. */
+const isWithdrawn = ({ parts: [part, ...others] }: { readonly parts: readonly JsonObject[] }): boolean =>
+  others.length === 0 && part !== undefined && isPlainText(part) && part.text === "";
+
+/** The artifacts that a task's events add up to, without those that were withdrawn. */
 export const foldArtifacts = (events: readonly RunEvent[]): readonly ArtifactView[] => {
   const artifacts = new Map<string, { payload: ArtifactPayload; parts: JsonObject[] }>();
   for (const event of events) {
@@ -37,11 +40,13 @@ export const foldArtifacts = (events: readonly RunEvent[]): readonly ArtifactVie
     if (payload.append && known !== undefined) appendParts(known.parts, payload.parts);
     else artifacts.set(payload.artifactId, { payload, parts: [...payload.parts] });
   }
-  return [...artifacts.values()].map(({ payload, parts }) => ({
-    artifactId: payload.artifactId,
-    parts,
-    ...(payload.name !== undefined && { name: payload.name }),
-    ...(payload.description !== undefined && { description: payload.description }),
-    ...(payload.metadata !== undefined && { metadata: payload.metadata }),
-  }));
+  return [...artifacts.values()]
+    .filter((artifact) => !isWithdrawn(artifact))
+    .map(({ payload, parts }) => ({
+      artifactId: payload.artifactId,
+      parts,
+      ...(payload.name !== undefined && { name: payload.name }),
+      ...(payload.description !== undefined && { description: payload.description }),
+      ...(payload.metadata !== undefined && { metadata: payload.metadata }),
+    }));
 };

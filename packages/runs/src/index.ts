@@ -9,6 +9,7 @@ export type { ArtifactPayload, RecordedEvent, RunEvent, StatusPayload } from "./
 export { followRun } from "./follow-run.ts";
 export { claimRun, renewLeases } from "./lease.ts";
 export type { LeasedRun, OpenCommand } from "./lease.ts";
+export { listLeftOpen, responseArtifactId } from "./left-open.ts";
 export { loadMemory } from "./load-memory.ts";
 export type { Exchange } from "./load-memory.ts";
 export { loadSteps } from "./load-steps.ts";

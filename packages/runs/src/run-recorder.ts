@@ -4,6 +4,7 @@ import { AppError, type JsonObject } from "@shaman/kernel";
 import type { FanOut } from "@shaman/queue";
 import { appendParts } from "./artifacts.ts";
 import type { ArtifactPayload, RunEvent } from "./events.ts";
+import { responseArtifactId, type OpenArtifact } from "./left-open.ts";
 import {
   recordBatch,
   type ArtifactRecord,
@@ -26,6 +27,8 @@ export type RunRecorder = {
   }) => void;
   /** A piece of an artifact, A2A's TaskArtifactUpdateEvent. */
   readonly artifact: (taskId: string, chunk: ArtifactPayload) => void;
+  /** An artifact that an earlier attempt began: withdrawn when its step, done again, does not begin it anew. */
+  readonly leftOpen: (artifact: OpenArtifact) => void;
   readonly step: (agent: string, taskId: string, step: StepRecord) => void;
   readonly event: (taskId: string, event: RunEvent) => void;
   readonly applied: (commandId: string) => void;
@@ -81,6 +84,7 @@ export const createRunRecorder = (
 ): RunRecorder => {
   const lost = new AbortController();
   const open = new Map<string, { readonly payload: ArtifactPayload; readonly parts: JsonObject[] }>();
+  const leftOpen = new Set<string>();
   let pending = nothing();
   let timer: NodeJS.Timeout | undefined;
   let timerAt = Infinity;
@@ -139,8 +143,16 @@ export const createRunRecorder = (
     pending.events.push({ ...event, taskId });
   };
 
+  /** Readers have its first words, and A2A has no way to take an artifact back: it becomes empty. */
+  const withdraw = (taskId: string, artifactId: string): void => {
+    if (!leftOpen.delete(`${taskId}\n${artifactId}`)) return;
+    const payload = { artifactId, name: "response", parts: [{ text: "" }], append: false, lastChunk: true };
+    push(taskId, { type: "task.artifact", payload });
+  };
+
   const collect = (taskId: string, chunk: ArtifactPayload): void => {
     const key = `${taskId}\n${chunk.artifactId}`;
+    leftOpen.delete(key);
     const known = chunk.append ? open.get(key) : undefined;
     const parts = known?.parts ?? [];
     appendParts(parts, chunk.parts);
@@ -183,7 +195,9 @@ export const createRunRecorder = (
       );
       soon(pending.bytes >= options.coalesceBytes ? 0 : options.coalesceMs);
     },
+    leftOpen: ({ taskId, artifactId }) => void leftOpen.add(`${taskId}\n${artifactId}`),
     step: (agent, taskId, step) => {
+      if (step.kind === "model") withdraw(taskId, responseArtifactId(step.position));
       pending.steps.push({ ...step, taskId, agent });
       push(taskId, { type: "step", payload: summaryOf(step) });
       soon(options.coalesceMs);

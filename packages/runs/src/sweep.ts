@@ -30,8 +30,9 @@ export const sweepRuns = async (
     }),
   );
   for (const [orgId, runs] of Map.groupBy(rows, (row) => row.org_id)) {
-    for (const run of runs)
+    for (const run of runs) {
       await deps.queue.addAgain(wakeUpOf({ orgId, runId: run.id, wake: run.wake, priority: run.priority }));
+    }
     await deps.db.batch(orgId, [
       {
         name: "mark_swept",

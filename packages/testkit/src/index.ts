@@ -14,3 +14,5 @@ export { findBrokenPromises, readFinishedSteps, whenRow, whenSeen } from "./run-
 export type { HistoryStep } from "./run-history.ts";
 export { ORDER_MODEL_STEPS, ORDER_STEPS, orderReply, startOrderScene } from "./order-scene.ts";
 export type { OrderCall, OrderScene, SentTask } from "./order-scene.ts";
+export { startPostgresServer } from "./postgres-server.ts";
+export type { PostgresServer } from "./postgres-server.ts";

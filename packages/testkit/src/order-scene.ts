@@ -113,8 +113,9 @@ export const startOrderScene = async (
   const patiently = async (agent: string, message: object): Promise<SentTask> => {
     for (;;) {
       const task = await rpc(agent, message).then(taskOf, () => undefined);
-      if (task !== undefined && !["TASK_STATE_SUBMITTED", "TASK_STATE_WORKING"].includes(task.status.state))
+      if (task !== undefined && !["TASK_STATE_SUBMITTED", "TASK_STATE_WORKING"].includes(task.status.state)) {
         return task;
+      }
       await delay(RETRY_MS);
     }
   };

@@ -75,7 +75,7 @@ const PROMISES: Readonly<Record<string, string>> = {
         SELECT a.id, string_agg(part->>'text', '' ORDER BY ord) AS text
         FROM artifact a, jsonb_array_elements(a.parts) WITH ORDINALITY AS p (part, ord)
         WHERE a.org_id = t.org_id AND a.task_id = t.id GROUP BY 1) kept USING (id)
-      WHERE told.text IS DISTINCT FROM kept.text)`,
+      WHERE coalesce(told.text, '') <> coalesce(kept.text, ''))`,
 };
 
 /**

@@ -8,6 +8,7 @@ import {
   createRunRecorder,
   isTerminal,
   leaseLost,
+  listLeftOpen,
   loadSteps,
   recordBatch,
   wakeUpOf,
@@ -87,6 +88,7 @@ const work = async (deps: ExecuteRunDeps, { run, recorder, stop }: Work): Promis
   if (cancel !== undefined) return canceled({ run, recorder }, cancel.id);
   if (run.barrenClaims > POISON_CLAIMS) return failed({ run, recorder }, poisoned(run));
   await applyAnswer(deps, run);
+  if (run.epoch > 1) for (const artifact of await listLeftOpen(deps.db, run)) recorder.leftOpen(artifact);
   if (run.taskState !== "working") recorder.status({ taskId: run.rootTaskId, state: "working", lazy: true });
   return follow(deps, { run, recorder, stop });
 };
@@ -247,8 +249,9 @@ const nextAttempt = (run: LeasedRun, retryAfterMs: number | undefined): Date | u
 
 /** The agent could not be reached or its stream broke: nothing the agent did, so its attempts are not counted. */
 const unreachable = (at: Recording, error: AppError): RunOutcome => {
-  if (error.kind !== "operational")
+  if (error.kind !== "operational") {
     return failed(at, { code: error.code, message: error.message, text: "The agent could not be run." });
+  }
   if (Date.now() > at.run.deadline.getTime()) {
     return failed(at, {
       code: "limit_reached",

@@ -1,0 +1,200 @@
+import type { TakenWakeUp } from "@shaman/queue";
+import { describe, expect, test } from "vitest";
+import { createDispatcher } from "./dispatcher.ts";
+
+/** Queues of organizations in memory, as the port has them: taking is asynchronous, and an empty queue gives nothing. */
+const givenQueues = (waiting: Readonly<Record<string, number>>) => {
+  const queues = new Map(
+    Object.entries(waiting).map(([orgId, count]) => [orgId, Array.from({ length: count }, (_, i) => `${orgId}${i}`)]),
+  );
+  const takes: string[] = [];
+  let failures = 0;
+  const next = (orgId: string): TakenWakeUp | undefined => {
+    const name = queues.get(orgId)?.shift();
+    if (name === undefined) return undefined;
+    const finish: TakenWakeUp["finish"] = async ({ takeNext }) => (takeNext ? next(orgId) : undefined);
+    return { orgId, name, data: {}, finish };
+  };
+  const take = async (orgId: string): Promise<TakenWakeUp | undefined> => {
+    takes.push(orgId);
+    if (failures > 0) {
+      failures -= 1;
+      throw new Error("the queue is away");
+    }
+    return next(orgId);
+  };
+  const add = (orgId: string, name: string): void => void queues.set(orgId, [...(queues.get(orgId) ?? []), name]);
+  return { queue: { take }, add, takes, failNext: (count: number) => void (failures = count) };
+};
+
+type Options = { readonly slots?: number; readonly cap?: number; readonly elsewhere?: (orgId: string) => number };
+
+const given = (
+  waiting: Readonly<Record<string, number>>,
+  { slots = 4, cap = 100, elsewhere = () => 0 }: Options = {},
+) => {
+  const queues = givenQueues(waiting);
+  const started: string[] = [];
+  const errors: unknown[] = [];
+  const open = new Map<string, PromiseWithResolvers<void>>();
+  const dispatcher = createDispatcher({
+    queue: queues.queue,
+    slots,
+    capPerOrganization: cap,
+    heldElsewhere: elsewhere,
+    execute: (job) => {
+      started.push(job.name);
+      const work = Promise.withResolvers<void>();
+      open.set(job.name, work);
+      return work.promise;
+    },
+    onError: (error) => void errors.push(error),
+  });
+  const end = (name: string): void => {
+    open.get(name)?.resolve();
+    open.delete(name);
+  };
+  return { ...queues, dispatcher, started, errors, open, end };
+};
+
+/** Lets everything that can go on without an outside event do so. */
+const settle = async (): Promise<void> => {
+  for (let i = 0; i < 50; i += 1) await Promise.resolve();
+};
+
+const of = (orgId: string, names: readonly string[]): number => names.filter((name) => name.startsWith(orgId)).length;
+
+describe("a dispatcher", () => {
+  test("fills all slots with one organization's runs while nobody else waits", async () => {
+    const { dispatcher, started } = given({ a: 10 });
+    dispatcher.nudge("a");
+    await settle();
+    expect(started).toEqual(["a0", "a1", "a2", "a3"]);
+    expect(dispatcher.running()).toBe(4);
+  });
+
+  test("gives none more than half of the slots while another organization waits", async () => {
+    const { dispatcher, started } = given({ a: 10, b: 10 });
+    dispatcher.nudge("a");
+    dispatcher.nudge("b");
+    await settle();
+    expect([of("a", started), of("b", started)]).toEqual([2, 2]);
+  });
+
+  test("brings whoever held all slots back to half of them as they become free", async () => {
+    const { dispatcher, started, end } = given({ a: 20, b: 20 }, { slots: 4 });
+    dispatcher.nudge("a");
+    await settle();
+    dispatcher.nudge("b");
+    for (let i = 0; i < 4; i += 1) {
+      end(`a${i}`);
+      await settle();
+    }
+    expect(of("b", started)).toBeGreaterThanOrEqual(2);
+    expect(dispatcher.running()).toBe(4);
+    const open = started.filter((name) => !["a0", "a1", "a2", "a3"].includes(name));
+    expect(of("a", open)).toBeLessThanOrEqual(2);
+  });
+
+  test("serves a newcomer with the first slot that becomes free, however many runs another has queued", async () => {
+    const { dispatcher, started, end } = given({ a: 1_000, b: 1 }, { slots: 4 });
+    dispatcher.nudge("a");
+    await settle();
+    dispatcher.nudge("b");
+    end("a1");
+    await settle();
+    expect(started.at(-1)).toBe("b0");
+  });
+
+  test("takes turns among many organizations", async () => {
+    const orgs = ["a", "b", "c", "d", "e", "f"];
+    const { dispatcher, started, open, end } = given(Object.fromEntries(orgs.map((org) => [org, 6])), { slots: 2 });
+    for (const org of orgs) dispatcher.nudge(org);
+    await settle();
+    while (open.size > 0) {
+      for (const name of open.keys()) end(name);
+      await settle();
+    }
+    expect(started).toHaveLength(36);
+    // After each full turn nobody is more than one turn ahead of anybody.
+    for (let taken = orgs.length; taken <= started.length; taken += orgs.length) {
+      const counts = orgs.map((org) => of(org, started.slice(0, taken)));
+      expect(Math.max(...counts) - Math.min(...counts)).toBeLessThanOrEqual(2);
+    }
+  });
+
+  test("keeps an organization within its cap, what other workers hold included", async () => {
+    const { dispatcher, started, end } = given({ a: 10 }, { slots: 10, cap: 5, elsewhere: () => 2 });
+    dispatcher.nudge("a");
+    await settle();
+    expect(started).toHaveLength(3);
+    end("a0");
+    await settle();
+    expect(started).toHaveLength(4);
+  });
+
+  test("still serves one slot's worth where there is but one slot", async () => {
+    const { dispatcher, started, end } = given({ a: 2, b: 2 }, { slots: 1 });
+    dispatcher.nudge("a");
+    dispatcher.nudge("b");
+    for (const name of ["a0", "b0", "a1"]) {
+      await settle();
+      end(name);
+    }
+    await settle();
+    expect(started).toEqual(["a0", "b0", "a1", "b1"]);
+  });
+
+  test("loses no nudge that comes while it asks an empty queue", async () => {
+    const { dispatcher, started, add } = given({});
+    dispatcher.nudge("a");
+    // The queue has been asked, and its answer is on its way.
+    add("a", "late");
+    dispatcher.nudge("a");
+    await settle();
+    expect(started).toEqual(["late"]);
+  });
+
+  test("asks a queue no more once it is empty", async () => {
+    const { dispatcher, takes, end } = given({ a: 1 });
+    dispatcher.nudge("a");
+    await settle();
+    end("a0");
+    await settle();
+    const asked = takes.length;
+    await settle();
+    expect(takes.length).toBe(asked);
+    expect(asked).toBeLessThanOrEqual(2);
+    expect(dispatcher.running()).toBe(0);
+  });
+
+  test("gives its slots back when the queue is away or the work fails, and goes on", async () => {
+    const { dispatcher, started, errors, failNext, open } = given({ a: 3 }, { slots: 1 });
+    failNext(1);
+    dispatcher.nudge("a");
+    await settle();
+    expect(errors).toHaveLength(1);
+    expect(dispatcher.running()).toBe(0);
+    dispatcher.nudge("a");
+    await settle();
+    open.get("a0")?.reject(new Error("broken"));
+    await settle();
+    expect(started).toEqual(["a0", "a1"]);
+    expect(errors).toHaveLength(2);
+  });
+
+  test("drains: starts nothing new, and is done when the last run is", async () => {
+    const { dispatcher, started, end } = given({ a: 10, b: 1 }, { slots: 2 });
+    dispatcher.nudge("a");
+    await settle();
+    let drained = false;
+    const done = dispatcher.drain().then(() => (drained = true));
+    dispatcher.nudge("b");
+    end("a0");
+    await settle();
+    expect([started, drained]).toEqual([["a0", "a1"], false]);
+    end("a1");
+    await done;
+    expect(started).toEqual(["a0", "a1"]);
+  });
+});
