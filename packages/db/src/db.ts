@@ -1,5 +1,6 @@
 import { AppError, type Secret } from "@shaman/kernel";
 import pg from "pg";
+import { BatchQuery } from "./batch-query.ts";
 
 /** One statement. A `name` makes it a prepared statement of the connection; a name must always mean the same text. */
 export type Statement = { readonly name?: string; readonly text: string; readonly values?: readonly unknown[] };
@@ -17,7 +18,7 @@ export type Db = {
    * Commits when it returns, rolls back when it throws. Never wait for a model, a tool or another server inside.
    */
   readonly withOrg: <T>(orgId: string, work: (tx: Tx) => Promise<T>) => Promise<T>;
-  /** The same for statements known beforehand: all of them, with begin and commit, in a single round trip. */
+  /** The same for statements known beforehand: all of them in a single round trip, committed together or not at all. */
   readonly batch: (orgId: string, statements: readonly Statement[]) => Promise<readonly Rows<Row>[]>;
   /** A transaction of the system role, across organizations. Only for the named places of docs/decisions. */
   readonly unscoped: <T>(work: (tx: Tx) => Promise<T>) => Promise<T>;
@@ -82,6 +83,14 @@ export const createDb = (input: {
   // a listener its error would end the process.
   pool.on("connect", (client) => client.on("error", () => undefined));
 
+  const knownStatements = new WeakMap<pg.PoolClient, Set<string>>();
+  const runBatch = (client: pg.PoolClient, statements: readonly Statement[]): Promise<readonly pg.QueryResult[]> =>
+    new Promise((resolve, reject) => {
+      client.query(
+        new BatchQuery(statements, types, (error, results) => (error === undefined ? resolve(results) : reject(error))),
+      );
+    });
+
   const run = async <R>(client: pg.PoolClient, statement: Statement): Promise<Rows<R>> => {
     const result = await client.query({
       text: statement.text,
@@ -113,18 +122,16 @@ export const createDb = (input: {
     withOrg: (orgId, work) => transaction([BEGIN, { name: "set_org", text: SET_ORG, values: [orgId] }], work),
     batch: async (orgId, statements) => {
       const client = await connect(pool);
-      let broken: Error | undefined;
+      const known = knownStatements.get(client) ?? new Set<string>();
+      knownStatements.set(client, known);
+      let broken = false;
       try {
-        const all = [BEGIN, { name: "set_org", text: SET_ORG, values: [orgId] }, ...statements, COMMIT];
-        const results = await Promise.allSettled(all.map((statement) => run<Row>(client, statement)));
-        const rows: Rows<Row>[] = [];
-        for (const result of results) {
-          if (result.status === "rejected") throw result.reason;
-          rows.push(result.value);
-        }
-        return rows.slice(2, -1);
+        const results = await runBatch(client, [{ name: "set_org", text: SET_ORG, values: [orgId] }, ...statements]);
+        for (const { name } of statements) if (name !== undefined) known.add(name);
+        return results.slice(1).map((result) => ({ rows: result.rows, rowCount: result.rowCount ?? 0 }));
       } catch (error) {
-        broken = await rollback(client);
+        // The server prepared what came before the error and nothing after it; the client cannot tell which.
+        broken = !(error instanceof pg.DatabaseError) || statements.some(({ name }) => name === undefined || !known.has(name));
         throw error;
       } finally {
         client.release(broken);
