@@ -20,6 +20,7 @@ import {
 } from "@shaman/kernel";
 import { createOutbound } from "@shaman/outbound";
 import { openRedis } from "@shaman/queue";
+import { createRunWatcher } from "@shaman/runs";
 import { healthRoutes, type Logger } from "@shaman/telemetry";
 import { createOrganizationDirectory } from "@shaman/tenancy";
 import { fastify, type FastifyReply, type FastifyRequest } from "fastify";
@@ -59,9 +60,11 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
     redis === undefined ? createPostgresJtiStore({ db }) : createRedisJtiStore({ redis, clock: systemClock });
   const verifier = await createTokenVerifier({ keys: config.jwt.keys, clock: systemClock, useJti });
   const outbound = createOutbound(config.outbound);
+  const watcher = await createRunWatcher({ db, fanOut, onError });
   const stopping = new AbortController();
   const deps: HandlerDeps = {
     db,
+    watcher,
     verifier,
     log,
     stopping: stopping.signal,
@@ -93,6 +96,7 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
       ready = false;
       // The worker takes an aborted stream for what it is and sends the task again elsewhere.
       stopping.abort();
+      watcher.close();
       await app.close();
       redis?.disconnect();
       await Promise.allSettled([fanOut.close(), outbound.close()]);

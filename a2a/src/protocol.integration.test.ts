@@ -1,8 +1,7 @@
-import { startShaman, type HttpAnswer, type Shaman, type TestOrg } from "@shaman/testkit";
+import { givenSettings, startShaman, textMessage, type HttpAnswer, type Shaman, type TestOrg } from "@shaman/testkit";
 import { Readable } from "node:stream";
 import { request } from "undici";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { givenSettings, textMessage } from "./testing/given.ts";
 
 const agentFile = (name: string, more: string): string =>
   `---\nname: ${name}\ndescription: An agent for tests\n${more}model: scripted/echo.yaml\n---\nYou repeat.\n`;

@@ -4,11 +4,12 @@ import type { Db } from "@shaman/db";
 import { messageText, runAgent, type EngineEvent } from "@shaman/engine";
 import { publicMessageOf, userError, type AppError, type JsonObject } from "@shaman/kernel";
 import { costUsd, resolveModel, withListedPrices, type ResolveModelDeps } from "@shaman/llm";
-import { loadMemory, loadSteps } from "@shaman/runs";
+import { loadMemory, loadSteps, whenStepRecorded, type RunWatcher } from "@shaman/runs";
 import { defaultSettings, type OrganizationDirectory } from "@shaman/tenancy";
 
 export type ExecuteTaskDeps = {
   readonly db: Db;
+  readonly watcher: RunWatcher;
   readonly agents: AgentResolver;
   readonly models: ResolveModelDeps;
   readonly organizations: Pick<OrganizationDirectory, "byId">;
@@ -26,7 +27,7 @@ export async function* executeTask(
   input: ExecuteTaskInput,
 ): AsyncGenerator<EngineEvent, void, undefined> {
   const { context, message, signal } = input;
-  const { tenantId: orgId, taskId, commit } = context;
+  const { tenantId: orgId, runId, taskId, commit } = context;
   const colon = context.agent.indexOf(":");
   const pinned = { orgId, repositoryId: context.agent.slice(0, colon), commit, name: context.agent.slice(colon + 1) };
   const resolved = await deps.agents.resolvePinned(pinned);
@@ -58,7 +59,11 @@ export async function* executeTask(
   }
   const prices = withListedPrices(settings.prices);
   yield* runAgent(
-    { model: model.value, costUsd: (usage, name) => costUsd(usage, name, prices) },
+    {
+      model: model.value,
+      costUsd: (usage, name) => costUsd(usage, name, prices),
+      whenRecorded: (position, until) => whenStepRecorded(deps, { orgId, runId, taskId, position }, until),
+    },
     {
       definition,
       modelName,

@@ -16,3 +16,6 @@ export { ORDER_MODEL_STEPS, ORDER_STEPS, orderReply, startOrderScene } from "./o
 export type { OrderCall, OrderScene, SentTask } from "./order-scene.ts";
 export { startPostgresServer } from "./postgres-server.ts";
 export type { PostgresServer } from "./postgres-server.ts";
+export { givenKey, givenSettings, textMessage } from "./given.ts";
+export { kindsOf, openStream, streamedText } from "./open-stream.ts";
+export type { OpenStream } from "./open-stream.ts";

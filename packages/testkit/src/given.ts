@@ -1,7 +1,7 @@
 import { createApiKey, createOperatorPrincipal, type CreateApiKeyInput } from "@shaman/access";
 import { systemClock, unwrap, type JsonObject } from "@shaman/kernel";
 import { updateOrganizationSettings } from "@shaman/tenancy";
-import type { Shaman, TestOrg } from "@shaman/testkit";
+import type { Shaman, TestOrg } from "./shaman.ts";
 
 /** A further key of the organization, in its place. */
 export const givenKey = async (shaman: Shaman, org: TestOrg, input: Partial<CreateApiKeyInput>): Promise<TestOrg> => {

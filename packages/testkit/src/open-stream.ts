@@ -1,5 +1,5 @@
 import { readSse } from "@shaman/a2a-wire";
-import type { Shaman, TestOrg } from "@shaman/testkit";
+import type { Shaman, TestOrg } from "./shaman.ts";
 import { request } from "undici";
 
 export type OpenStream = {
