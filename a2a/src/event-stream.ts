@@ -1,4 +1,3 @@
-import { once } from "node:events";
 import type { ServerResponse } from "node:http";
 
 const KEEP_ALIVE_MS = 15_000;
@@ -18,18 +17,45 @@ export const writeEventStream = async (
     "x-accel-buffering": "no",
     ...headers,
   });
-  response.flushHeaders();
-  const closed = new AbortController();
-  response.once("close", () => closed.abort());
   const keepAlive = setInterval(() => void response.write(": keep-alive\n\n"), KEEP_ALIVE_MS);
+  // What comes in one go leaves in one packet: headers and events are written together once this turn is over.
+  const together = createCork(response);
   try {
+    together();
     for await (const event of events) {
       if (response.destroyed) return;
+      together();
       if (response.write(`data: ${event}\n\n`)) continue;
-      await once(response, "drain", { signal: closed.signal }).catch(() => undefined);
+      await drained(response);
     }
   } finally {
     clearInterval(keepAlive);
+    together();
     response.end();
   }
 };
+
+const createCork = (response: ServerResponse): (() => void) => {
+  let corked = false;
+  return () => {
+    if (corked) return;
+    corked = true;
+    response.cork();
+    setImmediate(() => {
+      corked = false;
+      if (!response.headersSent) response.flushHeaders();
+      response.uncork();
+    });
+  };
+};
+
+const drained = (response: ServerResponse): Promise<void> =>
+  new Promise((resolve) => {
+    const done = (): void => {
+      response.off("drain", done);
+      response.off("close", done);
+      resolve();
+    };
+    response.on("drain", done);
+    response.on("close", done);
+  });

@@ -9,6 +9,7 @@ import { createAgentResolver } from "@shaman/agents";
 import { encodeJsonRpcError, encodingOf } from "@shaman/a2a-wire";
 import {
   err,
+  GONE,
   newId,
   ok,
   systemClock,
@@ -20,7 +21,7 @@ import {
 } from "@shaman/kernel";
 import { createOutbound } from "@shaman/outbound";
 import { openRedis } from "@shaman/queue";
-import { createRunWatcher } from "@shaman/runs";
+import { createRunWatcher, parsedJsonObject } from "@shaman/runs";
 import { healthRoutes, type Logger } from "@shaman/telemetry";
 import { createOrganizationDirectory } from "@shaman/tenancy";
 import { fastify, type FastifyReply, type FastifyRequest } from "fastify";
@@ -35,12 +36,13 @@ import type { RunningServer } from "./main.ts";
 const BODY_LIMIT_BYTES = 16 * 1024 * 1024;
 const REQUEST_TIMEOUT_MS = 30_000;
 
-const json: z.ZodType<JsonObject> = z.record(z.string(), z.json());
 const sendRequest = z.object({
   jsonrpc: z.literal("2.0"),
   id: z.union([z.string(), z.number()]),
   method: z.literal("SendStreamingMessage"),
-  params: z.object({ message: z.intersection(json, z.object({ taskId: z.string(), contextId: z.string() })) }),
+  params: z.object({
+    message: z.intersection(parsedJsonObject, z.looseObject({ taskId: z.string(), contextId: z.string() })),
+  }),
 });
 
 type HandlerDeps = ExecuteTaskDeps & {
@@ -121,8 +123,13 @@ const handle = async (deps: HandlerDeps, request: FastifyRequest, reply: Fastify
   const ids = { taskId, contextId };
   reply.hijack();
   const closed = new AbortController();
-  reply.raw.once("close", () => closed.abort());
-  const signal = AbortSignal.any([closed.signal, deps.stopping]);
+  const stop = (): void => closed.abort(GONE);
+  reply.raw.once("close", () => {
+    deps.stopping.removeEventListener("abort", stop);
+    if (!reply.raw.writableFinished) stop();
+  });
+  deps.stopping.addEventListener("abort", stop);
+  const { signal } = closed;
   const events = executeTask(deps, { context: claims.context, message: params.message, signal });
   const envelopes = async function* (): AsyncGenerator<string, void, undefined> {
     const working = { id: taskId, contextId, status: { state: "TASK_STATE_WORKING" } };

@@ -1,6 +1,6 @@
 import type { Authenticator } from "@shaman/access";
 import { continueTrace } from "@shaman/telemetry";
-import { err, ok, userError, type Result } from "@shaman/kernel";
+import { err, GONE, ok, userError, type Result } from "@shaman/kernel";
 import type { OrganizationDirectory } from "@shaman/tenancy";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { Caller } from "./call.ts";
@@ -32,7 +32,9 @@ export const identifyCaller = async (
   const allowed = await deps.rateLimits.consume(organization, principal.value);
   if (!allowed.ok) return allowed;
   const gone = new AbortController();
-  reply.raw.once("close", () => gone.abort());
+  reply.raw.once("close", () => {
+    if (!reply.raw.writableFinished) gone.abort(GONE);
+  });
   const { traceparent } = request.headers;
   return ok({
     organization,

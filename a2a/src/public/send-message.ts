@@ -1,7 +1,7 @@
 import { invalidParams, type SendParams } from "@shaman/a2a-wire";
 import { agentResource } from "@shaman/access";
 import type { Db } from "@shaman/db";
-import { isId, unwrap, userError, type AppError } from "@shaman/kernel";
+import { abortAfter, isId, unwrap, userError, type AppError } from "@shaman/kernel";
 import type { FanOut } from "@shaman/queue";
 import {
   acceptMessage,
@@ -175,7 +175,7 @@ const continueTask = async (
 /** Waits for the task as a blocking send does, no longer than the organization's limit; then gives it as it is. */
 export const awaitAnswer = async (deps: SendDeps, call: Call, taken: Taken): Promise<TaskView> => {
   const { organization, signal, historyLength } = call;
-  const limit = AbortSignal.timeout(organization.settings.intake.blockingWaitSeconds * 1_000);
+  const wait = abortAfter(organization.settings.intake.blockingWaitSeconds * 1_000, signal);
   const query = {
     orgId: organization.id,
     taskId: taken.taskId,
@@ -185,8 +185,8 @@ export const awaitAnswer = async (deps: SendDeps, call: Call, taken: Taken): Pro
     query,
     runId: taken.runId,
     afterSeq: taken.afterSeq,
-    signal: AbortSignal.any([signal, limit]),
-  });
+    signal: wait.signal,
+  }).finally(wait.clear);
   if (task === undefined) throw taskNotFound();
   return task;
 };

@@ -1,8 +1,6 @@
-import type { JsonObject } from "@shaman/kernel";
+import { parsedJsonObject as object } from "@shaman/runs";
 import { z } from "zod";
 import { TRACE_EXTENSION, traceRecord } from "./trace.ts";
-
-const object: z.ZodType<JsonObject> = z.record(z.string(), z.json());
 
 const metadata = z.looseObject({ [TRACE_EXTENSION]: traceRecord.optional() }).optional();
 

@@ -1,5 +1,5 @@
 import type { JsonObject } from "@shaman/kernel";
-import { stepRecord } from "@shaman/runs";
+import { parsedJsonObject, stepRecord } from "@shaman/runs";
 import { z } from "zod";
 
 /** The extension under whose key our own servers tell each other more than A2A has words for. */
@@ -20,4 +20,4 @@ export const traceRecord = z.discriminatedUnion("kind", [
 ]);
 export type TraceRecord = z.output<typeof traceRecord>;
 
-export const traceMetadata = (record: TraceRecord): JsonObject => ({ [TRACE_EXTENSION]: z.json().parse(record) });
+export const traceMetadata = (record: TraceRecord): JsonObject => ({ [TRACE_EXTENSION]: parsedJsonObject.parse(record) });

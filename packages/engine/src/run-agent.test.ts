@@ -74,21 +74,24 @@ const byTurn =
   ({ turn }) =>
     turns[turn - 1] ?? new Error(`there is no turn ${turn}`);
 
+const inputOf = (overrides: Partial<RunAgentInput>): RunAgentInput => ({
+  definition: DEFINITION,
+  modelName: "shop/test",
+  message: { messageId: "m1", role: "ROLE_USER", parts: [{ text: "order 7" }] },
+  memory: [],
+  recorded: [],
+  budget: { steps: 10, toolCalls: 10, tokens: 10_000, costUsd: 1 },
+  deadline: Date.now() + 600_000,
+  signal: new AbortController().signal,
+  ...overrides,
+});
+
 const run = async (script: Script, overrides: Partial<RunAgentInput> = {}) => {
   const { model, requests } = scripted(script);
-  const input: RunAgentInput = {
-    definition: DEFINITION,
-    modelName: "shop/test",
-    message: { messageId: "m1", role: "ROLE_USER", parts: [{ text: "order 7" }] },
-    memory: [],
-    recorded: [],
-    budget: { steps: 10, toolCalls: 10, tokens: 10_000, costUsd: 1 },
-    deadline: Date.now() + 600_000,
-    signal: new AbortController().signal,
-    ...overrides,
-  };
+  const input = inputOf(overrides);
   const events: EngineEvent[] = [];
-  for await (const event of runAgent({ model, costUsd: () => 0.25 }, input)) events.push(event);
+  for await (const event of runAgent({ model, costUsd: () => 0.25, whenRecorded: async () => undefined }, input))
+    events.push(event);
   const steps = events.flatMap((event) => (event.type === "step" ? [event.step] : []));
   return { events, steps, requests, last: events.at(-1) };
 };
@@ -179,6 +182,50 @@ describe("a replay", () => {
       const { last } = await run(byTurn(THREE_TURNS), { ...change, recorded: steps.slice(0, 1) });
       expect(failureCode(last)).toBe("replay_diverged");
     }
+  });
+});
+
+describe("a model call", () => {
+  test("waits until all steps before it are committed, so that a crash costs one call at most", async () => {
+    const { model, requests } = scripted(byTurn(THREE_TURNS));
+    const asked: number[] = [];
+    let commit = (): void => undefined;
+    const whenRecorded = (position: number): Promise<void> => {
+      asked.push(position);
+      return new Promise((resolve) => {
+        commit = resolve;
+      });
+    };
+    const events: EngineEvent[] = [];
+    const done = (async () => {
+      for await (const event of runAgent({ model, costUsd: () => 0, whenRecorded }, inputOf({}))) events.push(event);
+    })();
+    for (const [position, calls] of [
+      [2, 1],
+      [5, 2],
+    ] as const) {
+      await expect.poll(() => asked.at(-1)).toBe(position);
+      expect(requests).toHaveLength(calls);
+      commit();
+    }
+    await done;
+    expect(requests).toHaveLength(3);
+    expect(asked).toEqual([2, 5]);
+  });
+
+  test("is not made when what came before could not be committed", async () => {
+    const stop = new AbortController();
+    const { model, requests } = scripted(byTurn(THREE_TURNS));
+    const whenRecorded = async (): Promise<void> => {
+      stop.abort(new Error("the lease is lost"));
+      throw stop.signal.reason;
+    };
+    const all = async (): Promise<void> => {
+      for await (const _ of runAgent({ model, costUsd: () => 0, whenRecorded }, inputOf({ signal: stop.signal })))
+        continue;
+    };
+    await expect(all()).rejects.toThrow("the lease is lost");
+    expect(requests).toHaveLength(1);
   });
 });
 
@@ -302,7 +349,7 @@ describe("an end that is none of the agent's", () => {
       return request.turn === 1 ? "hold" : {};
     });
     const events = runAgent(
-      { model, costUsd: () => null },
+      { model, costUsd: () => null, whenRecorded: async () => undefined },
       {
         definition: DEFINITION,
         modelName: "shop/test",

@@ -1,6 +1,6 @@
 import { hash } from "node:crypto";
 import { PLATFORM_TOOLS, renderPrompt, type AgentDefinition } from "@shaman/agents";
-import { AppError, publicMessageOf, toAppError, type Json, type JsonObject } from "@shaman/kernel";
+import { abortAfter, AppError, publicMessageOf, toAppError, type Json, type JsonObject } from "@shaman/kernel";
 import {
   isRetryableModelError,
   type Model,
@@ -9,7 +9,7 @@ import {
   type ToolCall,
   type ToolResult,
 } from "@shaman/llm";
-import { responseArtifactId, type StepRecord } from "@shaman/runs";
+import { parsedJson, parsedJsonObject, responseArtifactId, type StepRecord } from "@shaman/runs";
 import { PLATFORM_TOOL_SPECS, runPlatformTool } from "@shaman/tools";
 import { z } from "zod";
 import { createMeter, limitReached, type Budget } from "./budget.ts";
@@ -20,6 +20,8 @@ export type EngineDeps = {
   readonly model: Model;
   /** USD, or null where the model's price is not known. */
   readonly costUsd: (usage: ModelUsage, model: string) => number | null;
+  /** Resolves once the step at this position is committed, and rejects when the signal is aborted first. */
+  readonly whenRecorded: (position: number, signal: AbortSignal) => Promise<void>;
 };
 
 export type RunAgentInput = {
@@ -40,7 +42,7 @@ export type RunAgentInput = {
 
 const modelOutput = z.object({
   text: z.string(),
-  toolCalls: z.array(z.object({ id: z.string(), name: z.string(), input: z.json() })),
+  toolCalls: z.array(z.object({ id: z.string(), name: z.string(), input: parsedJson })),
   finishReason: z.string(),
 });
 type ModelOutput = { readonly text: string; readonly toolCalls: readonly ToolCall[]; readonly finishReason: string };
@@ -81,14 +83,14 @@ class InputRequired extends Error {
  * replayed and their results fed, never done again; the first open one is where it goes on. Emits text as it comes.
  */
 export async function* runAgent(deps: EngineDeps, input: RunAgentInput): AsyncGenerator<EngineEvent, void, undefined> {
-  const timeout = AbortSignal.timeout(Math.max(input.deadline - Date.now(), 0));
+  const deadline = abortAfter(input.deadline - Date.now(), input.signal);
   const state: State = {
     deps,
     input,
     recorded: new Map(input.recorded.map((step) => [step.position, step])),
     meter: createMeter(input.budget),
     messages: openingMessages(input),
-    signal: AbortSignal.any([input.signal, timeout]),
+    signal: deadline.signal,
     position: 0,
     turn: 0,
   };
@@ -102,11 +104,13 @@ export async function* runAgent(deps: EngineDeps, input: RunAgentInput): AsyncGe
     yield { type: "completed" };
   } catch (error) {
     if (error instanceof InputRequired) yield { type: "input_required", question: error.question };
-    else if (timeout.aborted && !input.signal.aborted) {
+    else if (deadline.timedOut() && !input.signal.aborted) {
       yield { type: "failed", failure: limitReached("timeoutSeconds") };
     } else if (error instanceof RunFailed) yield { type: "failed", failure: error.failure };
     else if (input.signal.aborted) throw error;
     else yield { type: "failed", failure: failureOf(error) };
+  } finally {
+    deadline.clear();
   }
 }
 
@@ -133,6 +137,8 @@ async function* modelStep(state: State): AsyncGenerator<EngineEvent, ModelOutput
     return remember(state, modelOutput.parse(done.output));
   }
   refuse(state.meter.beforeModel());
+  // Were a second model call under way while the first is not recorded, one crash could cost two calls.
+  if (position > 1 && !state.recorded.has(position - 1)) await state.deps.whenRecorded(position - 1, state.signal);
   const output = yield* callModel(state, responseArtifactId(position));
   const { usage, ...answer } = output;
   yield {
@@ -272,7 +278,7 @@ const replayed = (
 const answered = (output: Json | undefined): { readonly text: string; readonly isError: boolean } => {
   const asTool = toolOutput.safeParse(output);
   if (asTool.success) return asTool.data;
-  const message = z.record(z.string(), z.json()).parse(output);
+  const message = parsedJsonObject.parse(output);
   return { text: `The caller answered: ${messageText(message)}`, isError: false };
 };
 

@@ -1,3 +1,4 @@
+export { abortAfter, GONE } from "./abort.ts";
 export { AppError, publicMessageOf, toAppError, userError } from "./app-error.ts";
 export type { AppErrorFields, ErrorKind } from "./app-error.ts";
 export { systemClock } from "./clock.ts";

@@ -1,9 +1,7 @@
-import type { Json, JsonObject } from "@shaman/kernel";
 import { z } from "zod";
+import { parsedJsonObject } from "./json-schema.ts";
 import { TASK_STATES } from "./states.ts";
 
-const json: z.ZodType<Json> = z.json();
-const jsonObject: z.ZodType<JsonObject> = z.record(z.string(), json);
 
 /** What happened in a run, in the order it happened. The only place that lists the types. */
 export const runEvent = z.discriminatedUnion("type", [
@@ -12,7 +10,7 @@ export const runEvent = z.discriminatedUnion("type", [
     payload: z.object({
       state: z.enum(TASK_STATES),
       /** An A2A Message of the agent that explains the state. */
-      message: jsonObject.optional(),
+      message: parsedJsonObject.optional(),
       /** ISO 8601, UTC. */
       timestamp: z.string(),
     }),
@@ -24,8 +22,8 @@ export const runEvent = z.discriminatedUnion("type", [
       name: z.string().optional(),
       description: z.string().optional(),
       /** A2A Parts. */
-      parts: z.array(jsonObject),
-      metadata: jsonObject.optional(),
+      parts: z.array(parsedJsonObject),
+      metadata: parsedJsonObject.optional(),
       append: z.boolean(),
       lastChunk: z.boolean(),
     }),

@@ -7,6 +7,7 @@ export type { Answered, AnswerInput, CommandDeps, CommandTarget } from "./comman
 export { runEvent } from "./events.ts";
 export type { ArtifactPayload, RecordedEvent, RunEvent, StatusPayload } from "./events.ts";
 export { followRun } from "./follow-run.ts";
+export { parsedJson, parsedJsonObject } from "./json-schema.ts";
 export { claimRun, renewLeases } from "./lease.ts";
 export type { LeasedRun, OpenCommand } from "./lease.ts";
 export { listLeftOpen, responseArtifactId } from "./left-open.ts";
@@ -33,6 +34,7 @@ export { createRunWatcher, nudgeRun } from "./run-watcher.ts";
 export type { RunWatch, RunWatcher } from "./run-watcher.ts";
 export { isInterrupted, isTerminal, RUN_STATES, TASK_STATES } from "./states.ts";
 export type { RunState, TaskState, TerminalState } from "./states.ts";
+export { whenStepRecorded } from "./step-recorded.ts";
 export { stepRecord } from "./step.ts";
 export type { StepRecord, StepUsage } from "./step.ts";
 export { countLeasedElsewhere, listWaitingOrganizations, sweepRetries, sweepRuns } from "./sweep.ts";

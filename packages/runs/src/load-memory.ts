@@ -1,6 +1,7 @@
 import type { Db } from "@shaman/db";
 import type { JsonObject } from "@shaman/kernel";
 import { z } from "zod";
+import { parsedJsonObject } from "./json-schema.ts";
 
 const MAX_EXCHANGES = 20;
 
@@ -13,8 +14,7 @@ WHERE t.org_id = $1 AND t.principal = own.principal AND t.context_id = own.conte
   AND t.id <> own.id AND t.state = 'completed' AND t.status_at < own.created_at
 ORDER BY t.created_at DESC LIMIT ${MAX_EXCHANGES}`;
 
-const object: z.ZodType<JsonObject> = z.record(z.string(), z.json());
-const row = z.object({ message: object, artifacts: z.array(z.array(object)) });
+const row = z.object({ message: parsedJsonObject, artifacts: z.array(z.array(parsedJsonObject)) });
 
 export type Exchange = {
   readonly message: JsonObject;

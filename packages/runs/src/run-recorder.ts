@@ -49,7 +49,7 @@ export type RecorderOptions = {
 export const leaseLost = (runId: string): AppError =>
   new AppError({ code: "lease_lost", kind: "operational", message: `The lease on ${runId} is no longer ours` });
 
-const LAZY_MS = 20;
+const LAZY_MS = 100;
 
 type Pending = {
   events: (RunEvent & { readonly taskId: string })[];
@@ -90,10 +90,13 @@ export const createRunRecorder = (
   let timerAt = Infinity;
   let immediate: NodeJS.Immediate | undefined;
   let committing: Promise<void> | undefined;
+  // Whether something that came during a commit must not wait for more.
+  let urgent = false;
 
   const commit = async (outcome?: RunOutcome): Promise<Recorded> => {
     const { tasks, bytes: _bytes, ...lists } = pending;
     pending = nothing();
+    urgent = false;
     const batch: Batch = { ...lists, tasks: [...tasks.values()], ...(outcome !== undefined && { outcome }) };
     const recorded = await recordBatch(deps.db, lease, batch);
     if (recorded === undefined) throw leaseLost(lease.runId);
@@ -109,7 +112,7 @@ export const createRunRecorder = (
     } finally {
       committing = undefined;
     }
-    if (pending.events.length > 0 && !lost.signal.aborted) soon(options.coalesceMs);
+    if (pending.events.length > 0 && !lost.signal.aborted) soon(urgent ? 0 : options.coalesceMs);
   };
 
   const flush = (): void => {
@@ -127,6 +130,7 @@ export const createRunRecorder = (
   };
 
   const soon = (delayMs: number): void => {
+    urgent ||= delayMs === 0;
     if (immediate !== undefined || committing !== undefined) return;
     if (delayMs === 0) {
       immediate = setImmediate(flush);
@@ -200,7 +204,8 @@ export const createRunRecorder = (
       if (step.kind === "model") withdraw(taskId, responseArtifactId(step.position));
       pending.steps.push({ ...step, taskId, agent });
       push(taskId, { type: "step", payload: summaryOf(step) });
-      soon(options.coalesceMs);
+      // After the tools comes the next model call, which waits until everything before it is committed.
+      soon(step.kind === "model" ? options.coalesceMs : 0);
     },
     event: (taskId, event) => {
       push(taskId, event);

@@ -1,7 +1,5 @@
-import type { Json } from "@shaman/kernel";
 import { z } from "zod";
-
-const json: z.ZodType<Json> = z.json();
+import { parsedJson } from "./json-schema.ts";
 
 export const STEP_KINDS = ["model", "tool", "call", "input", "approval"] as const;
 export const STEP_STATES = ["started", "done", "failed", "unknown"] as const;
@@ -26,8 +24,8 @@ export const stepRecord = z.object({
   /** SHA-256 of everything that decided the step; a replay with another one has diverged. */
   inputHash: z.string(),
   state: z.enum(STEP_STATES),
-  input: json.optional(),
-  output: json.optional(),
+  input: parsedJson.optional(),
+  output: parsedJson.optional(),
   usage: stepUsage.optional(),
 });
 export type StepRecord = z.output<typeof stepRecord>;
