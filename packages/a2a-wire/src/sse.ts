@@ -9,19 +9,25 @@ export async function* readSse(
   const decoder = new TextDecoder();
   let rest = "";
   let data: string[] = [];
+  let size = 0;
+  const tooLarge = (): RangeError => new RangeError(`A server-sent event is larger than ${maxBytes} bytes`);
   for await (const chunk of bytes) {
     rest += decoder.decode(chunk, { stream: true });
     let from = 0;
     for (let end = rest.indexOf("\n", from); end >= 0; end = rest.indexOf("\n", from)) {
       const line = rest.charCodeAt(end - 1) === 13 && end > from ? rest.slice(from, end - 1) : rest.slice(from, end);
       from = end + 1;
-      if (line.startsWith("data:")) data.push(line.charCodeAt(5) === 32 ? line.slice(6) : line.slice(5));
-      else if (line === "" && data.length > 0) {
+      if (line.startsWith("data:")) {
+        size += line.length;
+        if (size > maxBytes) throw tooLarge();
+        data.push(line.charCodeAt(5) === 32 ? line.slice(6) : line.slice(5));
+      } else if (line === "" && data.length > 0) {
         yield data.length === 1 ? (data[0] ?? "") : data.join("\n");
         data = [];
+        size = 0;
       }
     }
     rest = rest.slice(from);
-    if (rest.length > maxBytes) throw new RangeError(`A server-sent event is larger than ${maxBytes} bytes`);
+    if (rest.length > maxBytes) throw tooLarge();
   }
 }

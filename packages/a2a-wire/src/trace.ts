@@ -20,4 +20,6 @@ export const traceRecord = z.discriminatedUnion("kind", [
 ]);
 export type TraceRecord = z.output<typeof traceRecord>;
 
-export const traceMetadata = (record: TraceRecord): JsonObject => ({ [TRACE_EXTENSION]: parsedJsonObject.parse(record) });
+export const traceMetadata = (record: TraceRecord): JsonObject => ({
+  [TRACE_EXTENSION]: parsedJsonObject.parse(record),
+});
