@@ -21,32 +21,37 @@ export const writeEventStream = async (
   // What comes in one go leaves in one packet: headers and events are written together once this turn is over.
   const together = createCork(response);
   try {
-    together();
+    together.hold();
     for await (const event of events) {
       if (response.destroyed) return;
-      together();
+      together.hold();
       if (response.write(`data: ${event}\n\n`)) continue;
       await drained(response);
     }
   } finally {
     clearInterval(keepAlive);
-    together();
+    // Node sends the end of a chunked body before what is still held back: so the latter first, in the same packet.
+    response.socket?.cork();
+    together.release();
     response.end();
   }
 };
 
-const createCork = (response: ServerResponse): (() => void) => {
-  let corked = false;
-  return () => {
-    if (corked) return;
-    corked = true;
-    response.cork();
-    setImmediate(() => {
-      corked = false;
-      if (!response.headersSent) response.flushHeaders();
-      response.uncork();
-    });
+const createCork = (response: ServerResponse): { readonly hold: () => void; readonly release: () => void } => {
+  let held: NodeJS.Immediate | undefined;
+  const release = (): void => {
+    if (held === undefined) return;
+    clearImmediate(held);
+    held = undefined;
+    if (!response.headersSent) response.flushHeaders();
+    response.uncork();
   };
+  const hold = (): void => {
+    if (held !== undefined) return;
+    response.cork();
+    held = setImmediate(release);
+  };
+  return { hold, release };
 };
 
 const drained = (response: ServerResponse): Promise<void> =>

@@ -91,7 +91,7 @@ const run = async (script: Script, overrides: Partial<RunAgentInput> = {}) => {
   const input = inputOf(overrides);
   const events: EngineEvent[] = [];
   for await (const event of runAgent({ model, costUsd: () => 0.25, whenRecorded: async () => undefined }, input))
-    events.push(event);
+    {events.push(event);}
   const steps = events.flatMap((event) => (event.type === "step" ? [event.step] : []));
   return { events, steps, requests, last: events.at(-1) };
 };
@@ -222,7 +222,7 @@ describe("a model call", () => {
     };
     const all = async (): Promise<void> => {
       for await (const _ of runAgent({ model, costUsd: () => 0, whenRecorded }, inputOf({ signal: stop.signal })))
-        continue;
+        {continue;}
     };
     await expect(all()).rejects.toThrow("the lease is lost");
     expect(requests).toHaveLength(1);

@@ -131,6 +131,7 @@ const follow = async (deps: ExecuteRunDeps, { run, recorder, stop }: Work): Prom
   } catch (error) {
     if (recorder.lost.aborted) throw recorder.lost.reason;
     if (stop.aborted) return stopped(deps, { run, recorder, stop });
+    deps.log.warn("agent_broken_off", { runId: run.runId, epoch: run.epoch, message: toAppError(error).message });
     return unreachable({ run, recorder }, toAppError(error));
   }
 };
