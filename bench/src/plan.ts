@@ -14,9 +14,9 @@ export type Plan = {
 
 export const fullPlan: Plan = {
   rounds: 5,
-  callsAt1: 400,
-  callsAt32: 2_000,
-  openCalls: 400,
+  callsAt1: 300,
+  callsAt32: 1_500,
+  openCalls: 300,
   openRatePerSecond: 100,
   streams: 10,
   slowStreams: 1,

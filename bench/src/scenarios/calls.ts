@@ -60,6 +60,8 @@ export const measureCalls = async (
   for (let round = 0; round < plan.rounds; round += 1) {
     for (const target of round % 2 === 0 ? targets : targets.toReversed()) {
       const rounds = results.get(target.name);
+      // Nothing is promised against the SDK, so half the rounds will do; the time goes to what is compared.
+      if (target.name === "sdk" && round % 2 === 1) continue;
       if (rounds !== undefined) await measureOneRound(deps, target, { plan, rounds });
     }
   }

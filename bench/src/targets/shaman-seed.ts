@@ -15,6 +15,7 @@ import { createOrganization, updateOrganizationSettings } from "@shaman/tenancy"
 import type { Caller } from "../load/protocol.ts";
 import type { Postgres } from "../stores.ts";
 import { AGENT_NAME, createBenchRepository } from "./bench-repository.ts";
+import { readOnce } from "./read-once.ts";
 
 /** A migrated database of the product with its organizations, which nothing is connected to: a template. */
 export type SeededDatabase = { readonly database: string; readonly callers: readonly Caller[] };
@@ -78,7 +79,7 @@ export const createSeeder = async ({ postgres }: { readonly postgres: Postgres }
   const repository = join(folder, "repository");
   await createBenchRepository(repository);
   const outbound = createOutbound({ allowLoopback: true, mapLocalhost: true, gitFileRoot: folder });
-  const git = createGitSource({ cacheDir: join(folder, "git"), checkGitUrl: outbound.checkGitUrl });
+  const git = readOnce(createGitSource({ cacheDir: join(folder, "git"), checkGitUrl: outbound.checkGitUrl }));
   // Roles belong to the server, so all databases of a run must agree on their passwords.
   const roleSecret = new Secret(randomBytes(32).toString("base64url"));
   const secretKeysText = newKeys();
