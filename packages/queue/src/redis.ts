@@ -30,6 +30,6 @@ export const assertNoEviction = async (redis: Redis): Promise<void> => {
   throw new AppError({
     code: "redis_evicts",
     kind: "operational",
-    message: `Redis has maxmemory-policy ${String(policy)}, under which queued work can vanish. Set it to noeviction.`,
+    message: `Redis has maxmemory-policy ${policy}, under which queued work can vanish. Set it to noeviction.`,
   });
 };

@@ -33,6 +33,11 @@ export type AcceptInput = {
   readonly traceparent: string | undefined;
   readonly ip: string | undefined;
   readonly protocol: string;
+  /**
+   * `later` where the caller is answered only after the run has committed more, which makes this safe too; the time until
+   * then would otherwise begin with waiting for the disk.
+   */
+  readonly durable: "at once" | "later";
 };
 
 export type Accepted = {

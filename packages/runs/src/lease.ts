@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import type { Db, Row } from "@shaman/db";
 import type { JsonObject } from "@shaman/kernel";
 import { z } from "zod";
@@ -17,6 +18,8 @@ export type LeasedRun = {
   readonly userId: string | null;
   readonly traceparent: string | null;
   readonly epoch: number;
+  /** Worker and claim: with the epoch it fences, since a claim that a crash of PostgreSQL undid gives its epoch again. */
+  readonly holder: string;
   readonly wake: number;
   readonly priority: number;
   readonly deadline: Date;
@@ -67,14 +70,18 @@ export const claimRun = async (
   db: Db,
   input: { readonly orgId: string; readonly runId: string; readonly leaseMs: number; readonly worker: string },
 ): Promise<LeasedRun | undefined> => {
-  const [claimed] = await db.batch(input.orgId, [
-    { name: "claim_run", text: CLAIM, values: [input.orgId, input.runId, input.leaseMs, input.worker] },
-  ]);
+  const holder = `${input.worker}:${randomBytes(6).toString("base64url")}`;
+  const values = [input.orgId, input.runId, input.leaseMs, holder];
+  // Whatever is done under the lease is committed after it, so it need not reach the disk by itself.
+  const [claimed] = await db.batch(input.orgId, [{ name: "claim_run", text: CLAIM, values }], { durable: "later" });
   const row = claimed?.rows[0];
-  return row === undefined ? undefined : toLeasedRun(input, row);
+  return row === undefined ? undefined : toLeasedRun({ ...input, holder }, row);
 };
 
-const toLeasedRun = (input: { readonly orgId: string; readonly runId: string }, row: Row): LeasedRun => ({
+const toLeasedRun = (
+  input: { readonly orgId: string; readonly runId: string; readonly holder: string },
+  row: Row,
+): LeasedRun => ({
   orgId: input.orgId,
   runId: input.runId,
   rootTaskId: row.root_task_id,
@@ -87,6 +94,7 @@ const toLeasedRun = (input: { readonly orgId: string; readonly runId: string }, 
   userId: row.user_id,
   traceparent: row.traceparent,
   epoch: row.lease_epoch,
+  holder: input.holder,
   wake: row.wake,
   priority: row.priority,
   deadline: row.deadline,
@@ -102,7 +110,7 @@ const toLeasedRun = (input: { readonly orgId: string; readonly runId: string }, 
 const RENEW = `
 UPDATE run r SET lease_until = now() + $3 * interval '1 millisecond'
 WHERE r.org_id = $1 AND r.id = ANY($4::text[]) AND r.lease_epoch = ($5::integer[])[array_position($4::text[], r.id)]
-  AND r.worker = $2 AND r.lease_until > now()
+  AND starts_with(r.worker, $2 || ':') AND r.lease_until > now()
 RETURNING r.id`;
 
 /** Renews an organization's leases of this worker together; gives the runs whose lease is still ours. */

@@ -42,6 +42,7 @@ export type Lease = {
   readonly orgId: string;
   readonly runId: string;
   readonly epoch: number;
+  readonly holder: string;
   readonly apiKeyId: string | null;
 };
 
@@ -63,7 +64,7 @@ WITH fence AS (
     wake = CASE WHEN $17::timestamptz IS NULL THEN wake ELSE wake + 1 END,
     wake_at = $17, enqueued_at = CASE WHEN $17::timestamptz IS NULL THEN enqueued_at ELSE $17 END,
     finished_at = CASE WHEN $18 THEN now() ELSE finished_at END
-  WHERE org_id = $1 AND id = $2 AND lease_epoch = $3 AND lease_until > now()
+  WHERE org_id = $1 AND id = $2 AND lease_epoch = $3 AND worker = $29 AND lease_until > now()
   RETURNING last_seq, wake, priority
 ), new_events AS (
   INSERT INTO run_event (org_id, run_id, seq, task_id, type, payload, lease_epoch)
@@ -197,6 +198,7 @@ const valuesOf = (lease: Lease, batch: Batch): readonly unknown[] => {
     [...batch.appliedCommands],
     list(batch.audit.map((entry) => auditRow(entry))),
     batch.tasks.map((task) => task.taskId),
+    lease.holder,
   ];
 };
 

@@ -1,0 +1,108 @@
+import { newId, Secret } from "@shaman/kernel";
+import { startRedis, testDatabase, whenSeen, type RedisServer, type TestDatabase } from "@shaman/testkit";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import {
+  createPostgresJobQueue,
+  createRedisJobQueue,
+  type JobQueue,
+  type TakenWakeUp,
+  type WakeUp,
+} from "./job-queue.ts";
+
+describe.each(["postgres", "redis"])("the job queue on %s", (backend) => {
+  let database: TestDatabase;
+  let redis: RedisServer | undefined;
+  const open: JobQueue[] = [];
+
+  const openQueue = (takes: boolean): JobQueue => {
+    const options = { name: `test-${open.length}`, onError: () => undefined, takes };
+    const queue =
+      redis === undefined
+        ? createPostgresJobQueue({ ...options, url: database.roleUrls.worker, poolSize: 3 })
+        : createRedisJobQueue({ ...options, url: new Secret(redis.url) });
+    open.push(queue);
+    return queue;
+  };
+
+  let worker: JobQueue;
+  beforeAll(async () => {
+    database = await testDatabase();
+    redis = backend === "redis" ? await startRedis() : undefined;
+    worker = openQueue(true);
+  });
+  afterAll(async () => {
+    await Promise.all(open.map((queue) => queue.close()));
+    await redis?.close();
+    await database.close();
+  });
+
+  const jobOf = (orgId: string, jobId: string, changes: Partial<WakeUp> = {}): WakeUp => ({
+    orgId,
+    jobId,
+    name: "run.execute",
+    data: { runId: jobId, wake: 1 },
+    priority: 3,
+    ...changes,
+  });
+
+  const takeAll = async (orgId: string): Promise<readonly TakenWakeUp[]> => {
+    const taken: TakenWakeUp[] = [];
+    for (let job = await worker.take(orgId); job !== undefined; job = await job.finish({ takeNext: true })) {
+      taken.push(job);
+    }
+    return taken;
+  };
+  const idsOf = (jobs: readonly TakenWakeUp[]): readonly string[] =>
+    jobs.map(({ data }) => (typeof data === "object" && data !== null && "runId" in data ? String(data.runId) : ""));
+
+  test("gives each job once, to whoever takes it, with what it holds", async () => {
+    const orgId = newId("org");
+    for (const id of ["a-1", "b-1", "c-1"]) await worker.add(jobOf(orgId, id));
+    const [mine, other] = await Promise.all([worker.take(orgId), openQueue(true).take(orgId)]);
+    expect(idsOf([mine, other].filter((job) => job !== undefined)).toSorted()).toEqual(["a-1", "b-1"]);
+    expect(mine).toMatchObject({ orgId, name: "run.execute", data: { wake: 1 } });
+    expect(idsOf(await takeAll(orgId))).toEqual(["c-1"]);
+  });
+
+  test("takes a job id that is still queued for the same job, and one that was done for a new one", async () => {
+    const orgId = newId("org");
+    for (let i = 0; i < 5; i += 1) await worker.add(jobOf(orgId, "a-1"));
+    await worker.addAgain(jobOf(orgId, "a-1"));
+    expect(idsOf(await takeAll(orgId))).toEqual(["a-1"]);
+    await worker.add(jobOf(orgId, "a-1"));
+    expect(idsOf(await takeAll(orgId))).toEqual(["a-1"]);
+    expect(await worker.take(orgId)).toBeUndefined();
+  });
+
+  test("serves by priority, then by age", async () => {
+    const orgId = newId("org");
+    await worker.add(jobOf(orgId, "late-1", { priority: 5 }));
+    await worker.add(jobOf(orgId, "usual-1"));
+    await worker.add(jobOf(orgId, "first-1", { priority: 1 }));
+    await worker.add(jobOf(orgId, "usual-2"));
+    expect(idsOf(await takeAll(orgId))).toEqual(["first-1", "usual-1", "usual-2", "late-1"]);
+  });
+
+  test("keeps organizations apart, and a delayed job until its time", async () => {
+    const [orgId, other] = [newId("org"), newId("org")];
+    await worker.add(jobOf(orgId, "a-1"));
+    await worker.add(jobOf(other, "later-1", { delayMs: 3_600_000 }));
+    expect(await worker.take(other)).toBeUndefined();
+    expect(idsOf(await takeAll(orgId))).toEqual(["a-1"]);
+  });
+
+  test("tells a process which organization got a job from another one", async () => {
+    const [orgId, told] = [newId("org"), new Set<string>()];
+    await worker.onAdded((id) => void told.add(id));
+    const producer = openQueue(false);
+    // A producer on Redis refuses while it is not connected yet.
+    await whenSeen("an added job", () =>
+      producer.add(jobOf(orgId, "a-1")).then(
+        () => true,
+        () => undefined,
+      ),
+    );
+    await whenSeen("the nudge", () => (told.has(orgId) ? true : undefined));
+    expect(idsOf(await takeAll(orgId))).toEqual(["a-1"]);
+  });
+});
