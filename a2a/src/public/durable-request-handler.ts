@@ -40,7 +40,7 @@ export const createDurableRequestHandler = (deps: SendDeps, callOf: CallOf): A2A
     sendMessage: (_params, context) =>
       noting(context, async (call) => {
         const send = sendOf(call);
-        const taken = await takeMessage(deps, call, send);
+        const taken = await takeMessage(deps, call, { send, durable: send.returnImmediately ? "at once" : "later" });
         if (!send.returnImmediately) return toSdkTask(await awaitAnswer(deps, call, taken));
         return toSdkTask(taken.view ?? (await viewOf(deps, call, taken)));
       }),
@@ -124,7 +124,7 @@ const cancelTask = async (deps: SendDeps, call: Call, taskId: string): Promise<T
 
 /** The task, then its events as they are committed, until it is finished or waits for its caller (§3.1.2, D2). */
 async function* streamTask(deps: SendDeps, call: Call): AsyncGenerator<StreamResponse, void, undefined> {
-  const taken = await takeMessage(deps, call, sendOf(call));
+  const taken = await takeMessage(deps, call, { send: sendOf(call), durable: "at once" });
   const view = taken.view ?? (await viewOf(deps, call, taken));
   yield { payload: { $case: "task", value: toSdkTask(view) } };
   if (endsStream(view.state)) return;

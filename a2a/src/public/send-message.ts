@@ -58,8 +58,18 @@ export const visibleTask = async (deps: SendDeps, call: Call, taskId: string): P
   return task;
 };
 
+export type Intake = {
+  readonly send: SendParams;
+  /** `later` only where the caller hears nothing before the run has committed its end: that commit covers the intake. */
+  readonly durable: "at once" | "later";
+};
+
 /** Takes a checked message: starts a task, or answers one that waits (A2A 1.0.1 §3.1.1, §3.4). Throws `AppError`. */
-export const takeMessage = (deps: SendDeps, call: Call, send: SendParams): Promise<Taken> => {
+export const takeMessage = (
+  deps: SendDeps,
+  call: Call,
+  { send, durable }: Intake,
+): Promise<Taken> => {
   if (send.asksForPush) {
     throw userError(
       "push_notification_not_supported",
@@ -67,11 +77,11 @@ export const takeMessage = (deps: SendDeps, call: Call, send: SendParams): Promi
     );
   }
   return send.taskId === undefined
-    ? startTask(deps, call, send)
+    ? startTask(deps, call, { send, durable })
     : continueTask(deps, call, { ...send, taskId: send.taskId });
 };
 
-const startTask = async (deps: SendDeps, call: Call, send: SendParams): Promise<Taken> => {
+const startTask = async (deps: SendDeps, call: Call, { send, durable }: Intake): Promise<Taken> => {
   const { organization, principal, agent } = call;
   const { definition } = agent;
   if (await deps.isQueueFull(organization.id, organization.settings.intake.queuedRuns)) {
@@ -96,6 +106,7 @@ const startTask = async (deps: SendDeps, call: Call, send: SendParams): Promise<
       traceparent: call.traceparent,
       ip: call.ip,
       protocol: call.protocol,
+      durable,
     }),
   );
   const { runId, taskId, contextId, created, at } = accepted;

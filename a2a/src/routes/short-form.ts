@@ -47,7 +47,7 @@ export const executeShortForm = async (
   assertMayExecute(call);
   const body = unwrap(parseJson(typeof request.body === "string" ? request.body : ""));
   const send = unwrap(toSendParams(call, body));
-  const { taskId, contextId, view } = await takeMessage(deps, call, send);
+  const { taskId, contextId, view } = await takeMessage(deps, call, { send, durable: "at once" });
   const status =
     view?.state ??
     (await findTask(deps.db, { orgId: organization.id, taskId, historyLength: 0 }))?.state ??
