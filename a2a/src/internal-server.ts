@@ -7,18 +7,7 @@ import {
 } from "@shaman/access";
 import { createAgentResolver } from "@shaman/agents";
 import { encodeJsonRpcError, encodingOf } from "@shaman/a2a-wire";
-import {
-  err,
-  GONE,
-  newId,
-  ok,
-  systemClock,
-  toAppError,
-  userError,
-  type AppError,
-  type JsonObject,
-  type Result,
-} from "@shaman/kernel";
+import { err, GONE, newId, ok, systemClock, toAppError, userError, type AppError, type Result } from "@shaman/kernel";
 import { createOutbound } from "@shaman/outbound";
 import { openRedis } from "@shaman/queue";
 import { createRunWatcher, parsedJsonObject } from "@shaman/runs";

@@ -59,7 +59,7 @@ export const buildAgentCard = (
 };
 
 /** A name within a path; slashes of a folder path stay. */
-export const agentPath = (name: string): string => name.split("/").map(encodeURIComponent).join("/");
+const agentPath = (name: string): string => name.split("/").map(encodeURIComponent).join("/");
 
 const derivedSkill = ({ definition }: ResolvedAgent) => ({
   id: definition.name,

@@ -65,11 +65,7 @@ export type Intake = {
 };
 
 /** Takes a checked message: starts a task, or answers one that waits (A2A 1.0.1 §3.1.1, §3.4). Throws `AppError`. */
-export const takeMessage = (
-  deps: SendDeps,
-  call: Call,
-  { send, durable }: Intake,
-): Promise<Taken> => {
+export const takeMessage = (deps: SendDeps, call: Call, { send, durable }: Intake): Promise<Taken> => {
   if (send.asksForPush) {
     throw userError(
       "push_notification_not_supported",

@@ -5,7 +5,7 @@ import { TRACE_EXTENSION, traceRecord } from "./trace.ts";
 const metadata = z.looseObject({ [TRACE_EXTENSION]: traceRecord.optional() }).optional();
 
 /** The names of A2A's states (§4.1.3) that an agent of ours sends. */
-export const AGENT_STATES = [
+const AGENT_STATES = [
   "TASK_STATE_SUBMITTED",
   "TASK_STATE_WORKING",
   "TASK_STATE_COMPLETED",
