@@ -12,6 +12,14 @@ export type Tx = {
   readonly query: <R = Record<string, unknown>>(statement: Statement) => Promise<Rows<R>>;
 };
 
+export type BatchOptions = {
+  /**
+   * `later`: does not wait until the disk has the commit. A crash of PostgreSQL may then undo it, together with all that
+   * came after it; any later ordinary commit makes it as safe as itself.
+   */
+  readonly durable?: "at once" | "later";
+};
+
 export type Db = {
   /**
    * Runs `work` in one transaction that sees and writes only this organization's rows (row-level security).
@@ -19,7 +27,7 @@ export type Db = {
    */
   readonly withOrg: <T>(orgId: string, work: (tx: Tx) => Promise<T>) => Promise<T>;
   /** The same for statements known beforehand: all of them in a single round trip, committed together or not at all. */
-  readonly batch: (orgId: string, statements: readonly Statement[]) => Promise<readonly Rows<Row>[]>;
+  readonly batch: (orgId: string, statements: readonly Statement[], options?: BatchOptions) => Promise<readonly Rows<Row>[]>;
   /** A transaction of the system role, across organizations. Only for the named places of docs/decisions. */
   readonly unscoped: <T>(work: (tx: Tx) => Promise<T>) => Promise<T>;
   /** One statement outside any organization, as the process's own role: tables without tenant data, NOTIFY. */
@@ -41,6 +49,7 @@ const IDLE_IN_TRANSACTION_TIMEOUT_MS = 20_000;
 const BEGIN = { name: "begin", text: "BEGIN" };
 const COMMIT = { name: "commit", text: "COMMIT" };
 const SET_ORG = "SELECT set_config('app.org_id', $1, true)";
+const SET_ORG_DURABLE_LATER = `${SET_ORG}, set_config('synchronous_commit', 'off', true)`;
 
 /** bigint columns hold counts and positions here, all far below 2^53. */
 const types = {
@@ -120,13 +129,17 @@ export const createDb = (input: {
 
   return {
     withOrg: (orgId, work) => transaction([BEGIN, { name: "set_org", text: SET_ORG, values: [orgId] }], work),
-    batch: async (orgId, statements) => {
+    batch: async (orgId, statements, options = {}) => {
       const client = await connect(pool);
       const known = knownStatements.get(client) ?? new Set<string>();
       knownStatements.set(client, known);
       let broken = false;
+      const scope =
+        options.durable === "later"
+          ? { name: "set_org_durable_later", text: SET_ORG_DURABLE_LATER, values: [orgId] }
+          : { name: "set_org", text: SET_ORG, values: [orgId] };
       try {
-        const results = await runBatch(client, [{ name: "set_org", text: SET_ORG, values: [orgId] }, ...statements]);
+        const results = await runBatch(client, [scope, ...statements]);
         for (const { name } of statements) if (name !== undefined) known.add(name);
         return results.slice(1).map((result) => ({ rows: result.rows, rowCount: result.rowCount ?? 0 }));
       } catch (error) {

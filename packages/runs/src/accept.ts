@@ -37,7 +37,7 @@ export type AcceptInput = {
    * `later` where the caller is answered only after the run has committed more, which makes this safe too; the time until
    * then would otherwise begin with waiting for the disk.
    */
-  readonly durable: "at once" | "later";
+  readonly durable?: "at once" | "later";
 };
 
 export type Accepted = {
@@ -75,6 +75,9 @@ WITH msg AS (
 )
 SELECT id FROM msg`;
 
+/** Writes something, so that the commit waits for the disk, and with it for the run it found: that may still be on its way. */
+const FLUSH = { name: "flush", text: "SELECT pg_logical_emit_message(true, 'shaman', '')" };
+
 const FIND_DUPLICATE = `
 SELECT m.run_id, m.task_id, m.content_hash,
   (SELECT t.context_id FROM task t WHERE t.org_id = $1 AND t.id = m.task_id) AS context_id
@@ -108,33 +111,32 @@ export const acceptMessage = async (deps: AcceptDeps, input: AcceptInput): Promi
     protocol: input.protocol,
     ip: input.ip,
   });
-  const [inserted] = await deps.db.batch(input.orgId, [
-    {
-      name: "accept_run",
-      text: ACCEPT,
-      values: [
-        input.orgId,
-        newId("msg"),
-        runId,
-        taskId,
-        toJsonb({ ...input.message, taskId, contextId }),
-        hash,
-        dedupeKey,
-        input.principal,
-        contextId,
-        input.apiKeyId,
-        input.userId,
-        input.agent,
-        input.repositoryId,
-        input.commit,
-        input.priority,
-        toJsonb(input.limits),
-        input.traceparent ?? null,
-        toJsonb(status),
-        ...audit,
-      ],
-    },
-  ]);
+  const statement = {
+    name: "accept_run",
+    text: ACCEPT,
+    values: [
+      input.orgId,
+      newId("msg"),
+      runId,
+      taskId,
+      toJsonb({ ...input.message, taskId, contextId }),
+      hash,
+      dedupeKey,
+      input.principal,
+      contextId,
+      input.apiKeyId,
+      input.userId,
+      input.agent,
+      input.repositoryId,
+      input.commit,
+      input.priority,
+      toJsonb(input.limits),
+      input.traceparent ?? null,
+      toJsonb(status),
+      ...audit,
+    ],
+  };
+  const [inserted] = await deps.db.batch(input.orgId, [statement], { durable: input.durable ?? "at once" });
   if (inserted?.rowCount === 0 && dedupeKey !== null) return findDuplicate(deps.db, { input, dedupeKey, hash });
 
   const wake = wakeUpOf({ orgId: input.orgId, runId, wake: 1, priority: input.priority });
@@ -151,6 +153,7 @@ const findDuplicate = async (
   const { orgId } = search.input;
   const [found] = await db.batch(orgId, [
     { name: "find_duplicate", text: FIND_DUPLICATE, values: [orgId, search.dedupeKey] },
+    FLUSH,
   ]);
   const row = found?.rows[0];
   if (row === undefined) {

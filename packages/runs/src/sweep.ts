@@ -68,10 +68,10 @@ export const sweepRetries = async (
 
 const READY = `
 SELECT DISTINCT org_id FROM run
-WHERE finished_at IS NULL AND state = 'submitted' AND enqueued_at < now() - interval '1 second'
-  AND (wake_at IS NULL OR wake_at <= now())`;
+WHERE finished_at IS NULL AND enqueued_at < now() - interval '1 second'
+  AND (state = 'submitted' AND (wake_at IS NULL OR wake_at <= now()) OR state = 'working' AND lease_until < now())`;
 
-/** Organizations with runs that wait to be worked on: where a dispatcher looks that may have missed a nudge. */
+/** Organizations with runs that wait to be worked on, or whose worker died: where a dispatcher looks that may have missed a nudge. */
 export const listWaitingOrganizations = async (db: Db): Promise<readonly string[]> => {
   const { rows } = await db.unscoped((tx) => tx.query<{ org_id: string }>({ name: "waiting_orgs", text: READY }));
   return rows.map((row) => row.org_id);
