@@ -16,6 +16,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 const RUNS = 20;
 const STEPS = RUNS * ORDER_STEPS;
 const CRASHES = 2;
+const LATE = 10;
 
 describe.each(["postgres", "redis"])("PostgreSQL stopped hard, with the queue on %s", (backend) => {
   let postgres: PostgresServer;
@@ -45,10 +46,22 @@ describe.each(["postgres", "redis"])("PostgreSQL stopped hard, with the queue on
     process.kill(Number((await whenRow(database, serving)).pid), "SIGKILL");
 
     await whenSteps(STEPS / 2);
+    // The last of these is acknowledged right before the server dies.
+    const late = await Promise.all(Array.from({ length: LATE }, (_, i) => scene.submit(`order-late-${i}`)));
     await postgres.crash();
     await postgres.restart();
 
-    for (const task of await answers) expect(task.status.state).toBe("TASK_STATE_COMPLETED");
+    const acknowledged = late.filter(({ status }) => status === 200).map(({ json }) => String(json.result.task.id));
+    expect(acknowledged).toHaveLength(LATE);
+    const finished = (await answers).map((task) => {
+      expect(task.status.state).toBe("TASK_STATE_COMPLETED");
+      return task.id;
+    });
+    // What a caller was told is there: neither a task nor its end was lost with the server's memory.
+    const missing = `SELECT id FROM unnest($1::text[]) AS told (id)
+      WHERE NOT EXISTS (SELECT 1 FROM task t WHERE t.id = told.id AND t.state = 'completed')`;
+    expect(await database.inspect(missing, [finished])).toEqual([]);
+    await whenRow(database, `SELECT 1 WHERE NOT EXISTS (${missing})`, [acknowledged]);
     expect(await findBrokenPromises(database, scene.org.orgId)).toEqual([]);
     expect(Math.max(...scene.modelCalls.values())).toBeLessThanOrEqual(ORDER_MODEL_STEPS + CRASHES);
     // All came back by themselves: nobody restarted them.
