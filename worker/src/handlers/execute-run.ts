@@ -1,7 +1,7 @@
 import type { AgentEvent, TraceRecord } from "@shaman/a2a-wire";
 import { TRACE_EXTENSION } from "@shaman/a2a-wire";
 import type { Db } from "@shaman/db";
-import { AppError, newId, toAppError, type JsonObject } from "@shaman/kernel";
+import { abortAfter, AppError, newId, toAppError, type JsonObject } from "@shaman/kernel";
 import type { FanOut, JobQueue } from "@shaman/queue";
 import {
   claimRun,
@@ -117,11 +117,14 @@ const applyAnswer = async (deps: ExecuteRunDeps, run: LeasedRun): Promise<void> 
 
 /** Follows the agent's answer and records it as it comes. */
 const follow = async (deps: ExecuteRunDeps, { run, recorder, stop }: Work): Promise<RunOutcome> => {
-  const signal = AbortSignal.any([stop, recorder.lost]);
+  const both = abortAfter(Infinity, stop, recorder.lost);
+  const events = callAgent(deps, run, both.signal);
   try {
-    for await (const event of callAgent(deps, run, signal)) {
-      const outcome = record({ run, recorder }, event);
-      if (outcome !== undefined) return outcome;
+    for (let next = await events.next(); next.done !== true; next = await events.next()) {
+      const outcome = record({ run, recorder }, next.value);
+      if (outcome === undefined) continue;
+      void readOut(events);
+      return outcome;
     }
     throw new AppError({
       code: "agent_stream_broken",
@@ -133,6 +136,20 @@ const follow = async (deps: ExecuteRunDeps, { run, recorder, stop }: Work): Prom
     if (stop.aborted) return stopped(deps, { run, recorder, stop });
     deps.log.warn("agent_broken_off", { runId: run.runId, epoch: run.epoch, message: toAppError(error).message });
     return unreachable({ run, recorder }, toAppError(error));
+  } finally {
+    both.clear();
+  }
+};
+
+const EVENTS_AFTER_THE_END = 10;
+
+/** Takes the end of a stream whose last event has come: left unread, it would cost the connection it came on. */
+const readOut = async (events: AsyncGenerator<AgentEvent, void, undefined>): Promise<void> => {
+  try {
+    for (let count = 0; count < EVENTS_AFTER_THE_END; count += 1) if ((await events.next()).done === true) return;
+    await events.return();
+  } catch {
+    // What breaks after the last event breaks nothing.
   }
 };
 
