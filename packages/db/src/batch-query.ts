@@ -34,7 +34,13 @@ export class BatchQuery extends pg.Query {
     super({ text: "batch" });
     this.#done = done;
     this.#parts = statements.map(({ name, text, values }) => {
-      const config = { text, types, values: values === undefined ? [] : [...values], queryMode: "extended", ...(name !== undefined && { name }) };
+      const config = {
+        text,
+        types,
+        values: values === undefined ? [] : [...values],
+        queryMode: "extended",
+        ...(name !== undefined && { name }),
+      };
       const part = new pg.Query(config, (error, result) => {
         if (error === undefined || error === null) this.#results.push(result);
       });

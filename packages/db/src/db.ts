@@ -27,7 +27,11 @@ export type Db = {
    */
   readonly withOrg: <T>(orgId: string, work: (tx: Tx) => Promise<T>) => Promise<T>;
   /** The same for statements known beforehand: all of them in a single round trip, committed together or not at all. */
-  readonly batch: (orgId: string, statements: readonly Statement[], options?: BatchOptions) => Promise<readonly Rows<Row>[]>;
+  readonly batch: (
+    orgId: string,
+    statements: readonly Statement[],
+    options?: BatchOptions,
+  ) => Promise<readonly Rows<Row>[]>;
   /** A transaction of the system role, across organizations. Only for the named places of docs/decisions. */
   readonly unscoped: <T>(work: (tx: Tx) => Promise<T>) => Promise<T>;
   /** One statement outside any organization, as the process's own role: tables without tenant data, NOTIFY. */
@@ -62,12 +66,22 @@ const types = {
  * while a table was still empty would scan or hash it, and be kept while the table grows; planning each statement several
  * times before keeping a plan costs more than it gains.
  */
-const PLANNER_OPTIONS = ["plan_cache_mode=force_generic_plan", "enable_seqscan=off", "enable_hashjoin=off", "enable_mergejoin=off"]
+const PLANNER_OPTIONS = [
+  "plan_cache_mode=force_generic_plan",
+  "enable_seqscan=off",
+  "enable_hashjoin=off",
+  "enable_mergejoin=off",
+]
   .map((setting) => `-c ${setting}`)
   .join(" ");
 
 /** Pool settings shared by every connection we open. `options` are PostgreSQL start parameters such as `-c search_path=…`. */
-export const poolConfig = (input: { url: Secret; poolSize: number; name: string; options?: string }): pg.PoolConfig => ({
+export const poolConfig = (input: {
+  url: Secret;
+  poolSize: number;
+  name: string;
+  options?: string;
+}): pg.PoolConfig => ({
   connectionString: input.url.reveal(),
   max: input.poolSize,
   application_name: input.name,
@@ -144,7 +158,8 @@ export const createDb = (input: {
         return results.slice(1).map((result) => ({ rows: result.rows, rowCount: result.rowCount ?? 0 }));
       } catch (error) {
         // The server prepared what came before the error and nothing after it; the client cannot tell which.
-        broken = !(error instanceof pg.DatabaseError) || statements.some(({ name }) => name === undefined || !known.has(name));
+        broken =
+          !(error instanceof pg.DatabaseError) || statements.some(({ name }) => name === undefined || !known.has(name));
         throw error;
       } finally {
         client.release(broken);

@@ -90,8 +90,9 @@ const run = async (script: Script, overrides: Partial<RunAgentInput> = {}) => {
   const { model, requests } = scripted(script);
   const input = inputOf(overrides);
   const events: EngineEvent[] = [];
-  for await (const event of runAgent({ model, costUsd: () => 0.25, whenRecorded: async () => undefined }, input))
-    {events.push(event);}
+  for await (const event of runAgent({ model, costUsd: () => 0.25, whenRecorded: async () => undefined }, input)) {
+    events.push(event);
+  }
   const steps = events.flatMap((event) => (event.type === "step" ? [event.step] : []));
   return { events, steps, requests, last: events.at(-1) };
 };
@@ -221,8 +222,9 @@ describe("a model call", () => {
       throw stop.signal.reason;
     };
     const all = async (): Promise<void> => {
-      for await (const _ of runAgent({ model, costUsd: () => 0, whenRecorded }, inputOf({ signal: stop.signal })))
-        {continue;}
+      for await (const _ of runAgent({ model, costUsd: () => 0, whenRecorded }, inputOf({ signal: stop.signal }))) {
+        continue;
+      }
     };
     await expect(all()).rejects.toThrow("the lease is lost");
     expect(requests).toHaveLength(1);

@@ -38,11 +38,8 @@ export class AppError extends Error {
 }
 
 /** An error the caller can mend: `message` must say what was wrong and what to do. */
-export const userError = (
-  code: string,
-  message: string,
-  details?: Readonly<Record<string, unknown>>,
-): AppError => new AppError({ code, kind: "user", message, ...(details && { details }) });
+export const userError = (code: string, message: string, details?: Readonly<Record<string, unknown>>): AppError =>
+  new AppError({ code, kind: "user", message, ...(details && { details }) });
 
 /** Turns anything that was thrown into an `AppError`, keeping it as the cause. */
 export const toAppError = (thrown: unknown): AppError => {

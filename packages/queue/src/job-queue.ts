@@ -52,7 +52,13 @@ export type JobQueueOptions = {
 };
 
 /** What BullMQ's workers would bring along; a root without them locks jobs for no time at all. */
-const WORKER_OPTIONS = { autorun: false, skipStalledCheck: true, skipLockRenewal: true, lockDuration: 30_000, lockRenewTime: 15_000 };
+const WORKER_OPTIONS = {
+  autorun: false,
+  skipStalledCheck: true,
+  skipLockRenewal: true,
+  lockDuration: 30_000,
+  lockRenewTime: 15_000,
+};
 const ADDED_CHANNEL = "shaman_jobs";
 /** The channel on which BullMQ's PostgreSQL backend tells the name of a queue that got a job. */
 const BULLMQ_CHANNEL = "bullmq_jobs";

@@ -2,7 +2,6 @@ import { z } from "zod";
 import { parsedJsonObject } from "./json-schema.ts";
 import { TASK_STATES } from "./states.ts";
 
-
 /** What happened in a run, in the order it happened. The only place that lists the types. */
 export const runEvent = z.discriminatedUnion("type", [
   z.object({
@@ -49,7 +48,6 @@ export const runEvent = z.discriminatedUnion("type", [
   }),
 ]);
 export type RunEvent = z.output<typeof runEvent>;
-export type RunEventType = RunEvent["type"];
 export type StatusPayload = Extract<RunEvent, { type: "task.status" }>["payload"];
 export type ArtifactPayload = Extract<RunEvent, { type: "task.artifact" }>["payload"];
 

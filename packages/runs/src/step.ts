@@ -1,8 +1,8 @@
 import { z } from "zod";
 import { parsedJson } from "./json-schema.ts";
 
-export const STEP_KINDS = ["model", "tool", "call", "input", "approval"] as const;
-export const STEP_STATES = ["started", "done", "failed", "unknown"] as const;
+const STEP_KINDS = ["model", "tool", "call", "input", "approval"] as const;
+const STEP_STATES = ["started", "done", "failed", "unknown"] as const;
 
 /** Token usage of a model step. `costUsd` is null where the model's price is not known. */
 export const stepUsage = z.object({

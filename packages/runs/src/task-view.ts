@@ -58,7 +58,7 @@ FROM task t, LATERAL (SELECT last_seq, state FROM run WHERE run.org_id = $1 AND 
 WHERE t.org_id = $1 AND t.id = $2`;
 
 /** The statement that reads a task; `toTaskView` parses its row. */
-export const selectTask = (query: TaskQuery): Statement => ({
+const selectTask = (query: TaskQuery): Statement => ({
   name: "select_task",
   text: SELECT_TASK,
   values: [query.orgId, query.taskId, Math.min(query.historyLength ?? MAX_HISTORY, MAX_HISTORY)],
@@ -66,7 +66,7 @@ export const selectTask = (query: TaskQuery): Statement => ({
 
 const chunkRow = z.array(runEvent);
 
-export const toTaskView = (query: TaskQuery, row: Row): TaskView => {
+const toTaskView = (query: TaskQuery, row: Row): TaskView => {
   const state = z.enum(TASK_STATES).parse(row.state);
   const chunks = row.chunks === null ? [] : chunkRow.parse(row.chunks);
   return {

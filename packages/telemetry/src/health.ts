@@ -38,6 +38,8 @@ export const healthRoutes =
     });
     const { metrics } = deps;
     if (metrics !== undefined) {
-      app.get("/metrics", async (_request, reply) => reply.type("text/plain; version=0.0.4").send(await metrics.render()));
+      app.get("/metrics", async (_request, reply) =>
+        reply.type("text/plain; version=0.0.4").send(await metrics.render()),
+      );
     }
   };

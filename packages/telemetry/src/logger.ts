@@ -29,7 +29,12 @@ const describeError = (thrown: unknown, depth = 0): Fields => {
 
 /** One JSON line an event, on standard output. */
 export const createLogger = (input: { readonly process: string; readonly level: string }): Logger => {
-  const root = pino({ level: input.level, base: { process: input.process }, messageKey: "event", timestamp: pino.stdTimeFunctions.isoTime });
+  const root = pino({
+    level: input.level,
+    base: { process: input.process },
+    messageKey: "event",
+    timestamp: pino.stdTimeFunctions.isoTime,
+  });
   const wrap = (logger: pino.Logger): Logger => ({
     debug: (event, fields = {}) => logger.debug(fields, event),
     info: (event, fields = {}) => logger.info(fields, event),

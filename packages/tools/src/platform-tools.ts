@@ -26,7 +26,9 @@ const writeArtifactInput = z.strictObject({
     .regex(/^[\w.+-]+\/[\w.+-]+$/)
     .default("text/plain")
     .describe("Media type of the content, such as text/markdown or application/json"),
-  content: z.union([z.string(), z.record(z.string(), z.json()), z.array(z.json())]).describe("Text, or JSON for application/json"),
+  content: z
+    .union([z.string(), z.record(z.string(), z.json()), z.array(z.json())])
+    .describe("Text, or JSON for application/json"),
 });
 
 const requestInputInput = z.strictObject({
@@ -40,7 +42,11 @@ const specOf = (name: PlatformTool, description: string, input: z.ZodType): Tool
 
 /** The platform's own tools as the model is offered them. All of them are safe to repeat. */
 export const PLATFORM_TOOL_SPECS: Readonly<Record<PlatformTool, ToolSpec>> = {
-  write_artifact: specOf("write_artifact", "Hands a finished document or data set to the caller as an artifact of this task.", writeArtifactInput),
+  write_artifact: specOf(
+    "write_artifact",
+    "Hands a finished document or data set to the caller as an artifact of this task.",
+    writeArtifactInput,
+  ),
   request_input: specOf(
     "request_input",
     "Asks the caller a question and waits for the answer, which may take days. Use it when you cannot go on without the caller.",
@@ -55,7 +61,9 @@ export const runPlatformTool = (name: PlatformTool, input: Json): Result<Platfor
       return writeArtifact(input);
     case "request_input": {
       const parsed = requestInputInput.safeParse(input);
-      return parsed.success ? ok({ kind: "question", question: parsed.data.question }) : err(invalidInput(parsed.error));
+      return parsed.success
+        ? ok({ kind: "question", question: parsed.data.question })
+        : err(invalidInput(parsed.error));
     }
   }
 };
@@ -64,10 +72,13 @@ const writeArtifact = (input: Json): Result<PlatformOutcome> => {
   const parsed = writeArtifactInput.safeParse(input);
   if (!parsed.success) return err(invalidInput(parsed.error));
   const { name, description, mediaType, content } = parsed.data;
-  const part = typeof content === "string" ? { text: content, mediaType } : { data: content, mediaType: "application/json" };
+  const part =
+    typeof content === "string" ? { text: content, mediaType } : { data: content, mediaType: "application/json" };
   const bytes = Buffer.byteLength(typeof content === "string" ? content : JSON.stringify(content));
   if (bytes > MAX_ARTIFACT_BYTES) {
-    return err(userError("tool_input_invalid", `The artifact has ${bytes} bytes; at most ${MAX_ARTIFACT_BYTES} are allowed.`));
+    return err(
+      userError("tool_input_invalid", `The artifact has ${bytes} bytes; at most ${MAX_ARTIFACT_BYTES} are allowed.`),
+    );
   }
   const artifact = { name, parts: [part], ...(description !== undefined && { description }) };
   return ok({ kind: "artifact", artifact, text: `The artifact ${name} was handed to the caller.` });
