@@ -1,4 +1,5 @@
 import { internalJwtConfig } from "@shaman/access";
+import { agentsConfig } from "@shaman/agents";
 import { defineConfig, readConfig } from "@shaman/config";
 import { databaseConfig } from "@shaman/db";
 import { redisConfig } from "@shaman/queue";
@@ -43,14 +44,6 @@ const workerConfig = defineConfig(
       schema: milliseconds(10_000),
       about: "how long a stopping worker lets runs finish before it hands them over",
     },
-    GIT_CACHE_DIR: {
-      schema: z.string().min(1).default(".shaman/git"),
-      about: "folder for the bare copies of agents' repositories",
-    },
-    GIT_FILE_ROOT: {
-      schema: z.string().min(1).optional(),
-      about: "folder below which file:// repositories are allowed; none when unset",
-    },
   },
   (env) => ({
     internalUrl: env.INTERNAL_URL,
@@ -64,14 +57,13 @@ const workerConfig = defineConfig(
     coalesceMs: env.TEXT_COALESCE_MS,
     coalesceBytes: env.TEXT_COALESCE_BYTES,
     shutdownGraceMs: env.SHUTDOWN_GRACE_MS,
-    gitCacheDir: env.GIT_CACHE_DIR,
-    gitFileRoot: env.GIT_FILE_ROOT,
   }),
 );
 
 /** Everything the worker reads from its environment. */
 export const readers = {
   worker: workerConfig,
+  agents: agentsConfig,
   database: databaseConfig,
   redis: redisConfig,
   jwt: internalJwtConfig,

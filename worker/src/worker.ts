@@ -1,5 +1,4 @@
 import { hostname } from "node:os";
-import { resolve } from "node:path";
 import { createTokenMinter, deleteExpiredJtis } from "@shaman/access";
 import { createAgentResolver, createGitSource } from "@shaman/agents";
 import { sealAudit } from "@shaman/audit";
@@ -95,10 +94,19 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
   };
 
   const stopping = new AbortController();
-  const { gitFileRoot } = config.worker;
+  const { cacheDir, gitFileRoot, gitProgram, maximumLimits } = config.agents;
   const outbound = createOutbound({ ...config.outbound, ...(gitFileRoot !== undefined && { gitFileRoot }) });
-  const git = createGitSource({ cacheDir: resolve(config.worker.gitCacheDir), checkGitUrl: outbound.checkGitUrl });
-  const syncDeps = { db, git, secretKeys: config.secrets, parseScript, fanOut, log, signal: stopping.signal };
+  const git = createGitSource({ cacheDir, gitProgram, checkGitUrl: outbound.checkGitUrl });
+  const syncDeps = {
+    db,
+    git,
+    secretKeys: config.secrets,
+    parseScript,
+    maximumLimits,
+    fanOut,
+    log,
+    signal: stopping.signal,
+  };
 
   const retryDeps = {
     db,

@@ -1,6 +1,6 @@
 import { realpath } from "node:fs/promises";
 import { isAbsolute, relative } from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 
 import { err, ok, type Result } from "@shaman/kernel";
 
@@ -34,7 +34,7 @@ const checkFile = async (text: string, root: string): Promise<Result<GitRemote>>
   try {
     // Links are resolved first: one below the root may lead out of it.
     const [realRoot, path] = await Promise.all([realpath(root), realpath(fileURLToPath(url))]);
-    return isBelow(realRoot, path) ? ok({ kind: "file", url: `file://${path}`, path }) : refusePath();
+    return isBelow(realRoot, path) ? ok({ kind: "file", url: pathToFileURL(path).href, path }) : refusePath();
   } catch {
     return refusePath();
   }
