@@ -20,7 +20,7 @@ import { connect } from "./connect.ts";
 import { writeEventStream } from "./event-stream.ts";
 import { executeTask, type ExecuteTaskDeps } from "./internal/execute-task.ts";
 import { toStreamJson } from "./internal/stream-events.ts";
-import type { RunningServer } from "./main.ts";
+import type { RunningServer } from "./running-server.ts";
 
 const BODY_LIMIT_BYTES = 16 * 1024 * 1024;
 const REQUEST_TIMEOUT_MS = 30_000;

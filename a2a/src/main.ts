@@ -1,15 +1,8 @@
 import { parseArgs } from "node:util";
-import type { Logger } from "@shaman/telemetry";
 import { readInternalConfig, readPublicConfig } from "./config.ts";
 import { buildInternalServer } from "./internal-server.ts";
 import { buildPublicServer } from "./public-server.ts";
-
-export type RunningServer = {
-  readonly log: Logger;
-  readonly listen: (port: number) => Promise<void>;
-  /** Readiness off, streams ended, connections closed. */
-  readonly close: () => Promise<void>;
-};
+import type { RunningServer } from "./running-server.ts";
 
 const { values } = parseArgs({ options: { role: { type: "string" }, port: { type: "string" } } });
 

@@ -9,7 +9,7 @@ import { createOrganizationDirectory } from "@shaman/tenancy";
 import { fastify, type FastifyError, type FastifyReply, type FastifyRequest } from "fastify";
 import type { PublicConfig } from "./config.ts";
 import { connect } from "./connect.ts";
-import type { RunningServer } from "./main.ts";
+import type { RunningServer } from "./running-server.ts";
 import { createOpenStreams } from "./public/open-streams.ts";
 import { createQueueDepth } from "./public/queue-depth.ts";
 import { createRateLimits } from "./public/rate-limits.ts";

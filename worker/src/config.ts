@@ -23,6 +23,10 @@ const workerConfig = defineConfig(
       schema: z.coerce.number().int().min(0).max(65_535).default(5003),
       about: "port of the worker's health checks",
     },
+    LISTEN_HOST: {
+      schema: z.string().min(1).default("127.0.0.1"),
+      about: "address to listen on; 0.0.0.0 in a container, and never the internal server on a public one",
+    },
     WORKER_CONCURRENCY: { schema: count(64, 1_000), about: "runs this worker executes at once" },
     RUNS_IN_FLIGHT_PER_ORGANIZATION: {
       schema: count(50, 10_000),
@@ -48,6 +52,7 @@ const workerConfig = defineConfig(
   (env) => ({
     internalUrl: env.INTERNAL_URL,
     healthPort: env.WORKER_HEALTH_PORT,
+    listenHost: env.LISTEN_HOST,
     concurrency: env.WORKER_CONCURRENCY,
     capPerOrganization: env.RUNS_IN_FLIGHT_PER_ORGANIZATION,
     leaseMs: env.LEASE_MS,

@@ -13,7 +13,7 @@ const worker = await startWorker(config.value);
 let ready = true;
 const app = fastify({ logger: false });
 await app.register(healthRoutes({ checks: worker.checks, isReady: () => ready, metrics: worker.metrics }));
-await app.listen({ host: "127.0.0.1", port: config.value.worker.healthPort });
+await app.listen({ host: config.value.worker.listenHost, port: config.value.worker.healthPort });
 worker.log.info("ready", { port: config.value.worker.healthPort });
 
 const stop = async (signal: string): Promise<void> => {

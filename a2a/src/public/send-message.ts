@@ -9,8 +9,8 @@ import {
   awaitTask,
   findTask,
   isTerminal,
+  runLimitsOf,
   type AcceptDeps,
-  type RunLimits,
   type RunWatcher,
   type TaskView,
 } from "@shaman/runs";
@@ -92,7 +92,7 @@ const startTask = async (deps: SendDeps, call: Call, { send, durable }: Intake):
       agent: definition.name,
       repositoryId: agent.repositoryId,
       commit: agent.commit,
-      limits: limitsOf(call),
+      limits: runLimitsOf({ agent: definition, organization: organization.settings }),
       priority: Math.min(definition.priority ?? DEFAULT_PRIORITY, principal.priority ?? DEFAULT_PRIORITY),
       // Its context is part of what a message says: the same one for another context is no repeat.
       message: send.contextId === undefined ? send.message : { ...send.message, contextId: send.contextId },
@@ -122,22 +122,6 @@ const startTask = async (deps: SendDeps, call: Call, { send, durable }: Intake):
     lastSeq: 1,
   };
   return { runId, taskId, contextId, afterSeq: 1, view };
-};
-
-/** The agent's own limits, within what the organization allows. */
-const limitsOf = ({ organization, agent }: Call): RunLimits => {
-  const { run, retry } = organization.settings;
-  const own = agent.definition.limits;
-  return {
-    maxSteps: own.maxSteps ?? run.maxSteps,
-    maxToolCalls: own.maxToolCalls ?? run.maxToolCalls,
-    maxDepth: own.maxDepth ?? run.maxDepth,
-    maxTokens: own.maxTokens ?? run.maxTokens,
-    maxCostUsd: own.maxCostUsd ?? run.maxCostUsd,
-    timeoutSeconds: own.timeoutSeconds ?? run.timeoutSeconds,
-    maxAttempts: agent.definition.retry.maxAttempts ?? retry.maxAttempts,
-    backoffSeconds: agent.definition.retry.backoffSeconds ?? retry.backoffSeconds,
-  };
 };
 
 const continueTask = async (
