@@ -110,6 +110,16 @@ const everything = () =>
   );
 
 describe("a lease", () => {
+  test("refuses what an older claim of the same epoch writes: a crash of PostgreSQL may undo a claim, and its epoch comes again", async () => {
+    const runId = await givenRun();
+    const older = await claimed(runId);
+    await database.inspect("UPDATE run SET lease_epoch = 0, lease_until = NULL, worker = NULL WHERE id = $1", [runId]);
+    const newer = await claimed(runId);
+    expect(newer.epoch).toBe(older.epoch);
+    expect(await recordBatch(database.as("worker"), older, batchOf(older))).toBeUndefined();
+    expect(await recordBatch(database.as("worker"), newer, batchOf(newer))).toMatchObject({ lastSeq: 2 });
+  });
+
   test("is taken by exactly one of many workers that claim at once", async () => {
     const runId = await givenRun();
     const claims = await Promise.all(Array.from({ length: 20 }, (_, i) => claim(runId, `w${i}`)));
