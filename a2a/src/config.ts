@@ -32,8 +32,12 @@ const serverConfig = defineConfig(
       schema: z.string().min(1).default("127.0.0.1"),
       about: "address to listen on; 0.0.0.0 in a container, and never the internal server on a public one",
     },
+    SHUTDOWN_GRACE_MS: {
+      schema: z.coerce.number("must be a number").int().min(0).max(3_600_000).default(10_000),
+      about: "how long a stopping process lets what is under way finish",
+    },
   },
-  (env) => ({ host: env.LISTEN_HOST }),
+  (env) => ({ host: env.LISTEN_HOST, shutdownGraceMs: env.SHUTDOWN_GRACE_MS }),
 );
 
 /** What both roles read. */

@@ -15,6 +15,7 @@ import { healthRoutes, type Logger } from "@shaman/telemetry";
 import { createOrganizationDirectory } from "@shaman/tenancy";
 import { fastify, type FastifyReply, type FastifyRequest } from "fastify";
 import { z } from "zod";
+import { closeGracefully } from "./close-gracefully.ts";
 import type { InternalConfig } from "./config.ts";
 import { connect } from "./connect.ts";
 import { writeEventStream } from "./event-stream.ts";
@@ -69,7 +70,7 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
     bodyLimit: BODY_LIMIT_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
     genReqId: () => newId("req"),
-    forceCloseConnections: true,
+    forceCloseConnections: false,
   });
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("application/json", { parseAs: "string" }, (_request, body, done) => done(null, body));
@@ -88,7 +89,7 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
       // The worker takes an aborted stream for what it is and sends the task again elsewhere.
       stopping.abort();
       watcher.close();
-      await app.close();
+      await closeGracefully(app, config.server.shutdownGraceMs);
       redis?.disconnect();
       await Promise.allSettled([fanOut.close(), outbound.close()]);
       await db.close();

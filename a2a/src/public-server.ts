@@ -7,6 +7,7 @@ import { createRunWatcher } from "@shaman/runs";
 import { healthRoutes, type Logger } from "@shaman/telemetry";
 import { createOrganizationDirectory } from "@shaman/tenancy";
 import { fastify, type FastifyError, type FastifyReply, type FastifyRequest } from "fastify";
+import { closeGracefully } from "./close-gracefully.ts";
 import type { PublicConfig } from "./config.ts";
 import { connect } from "./connect.ts";
 import type { RunningServer } from "./running-server.ts";
@@ -75,7 +76,7 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
     requestTimeout: REQUEST_TIMEOUT_MS,
     trustProxy: config.proxy.trusted.length > 0 ? config.proxy.trusted : false,
     genReqId: () => newId("req"),
-    forceCloseConnections: true,
+    forceCloseConnections: false,
     routerOptions: { maxParamLength: 1_000, ignoreTrailingSlash: true },
     frameworkErrors: (error, request, reply) => void sendError({ log }, { request, reply }, error),
   });
@@ -123,8 +124,8 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
     close: async () => {
       ready = false;
       clearInterval(timer);
+      await closeGracefully(app, config.server.shutdownGraceMs);
       watcher.close();
-      await app.close();
       await authenticator.flush().catch(onError);
       redis?.disconnect();
       await Promise.allSettled([queue.close(), fanOut.close()]);

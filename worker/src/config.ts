@@ -46,7 +46,7 @@ const workerConfig = defineConfig(
     TEXT_COALESCE_BYTES: { schema: count(8_192, 1_000_000), about: "how much streamed text waits at most" },
     SHUTDOWN_GRACE_MS: {
       schema: milliseconds(10_000),
-      about: "how long a stopping worker lets runs finish before it hands them over",
+      about: "how long a stopping process lets what is under way finish",
     },
   },
   (env) => ({
