@@ -1,11 +1,9 @@
 import { createHmac } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
-import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
-import { PrismaPg } from "@prisma/adapter-pg";
-import { bindMigrationAwareSqlAdapterFactory } from "@prisma/driver-adapter-utils";
 import { AppError, Secret } from "@shaman/kernel";
 import pg from "pg";
+import { withSchemaEngine } from "./schema-engine.ts";
 
 /** The kinds of process that have a database role of their own. */
 export const PROCESS_ROLES = ["public", "internal", "worker", "web"] as const;
@@ -115,20 +113,12 @@ const assertApplied = async (owner: pg.Client): Promise<void> => {
  * `_prisma_migrations` as the Prisma command line does.
  */
 const applyMigrations = async (databaseUrl: Secret): Promise<readonly string[]> => {
-  const { SchemaEngine } = await loadSchemaEngine();
-  const pool = new pg.Pool({ connectionString: databaseUrl.reveal(), max: 2 });
-  const adapter = bindMigrationAwareSqlAdapterFactory(new PrismaPg(pool, { schema: "public" }));
-  const engine = await SchemaEngine.new({ datamodels: undefined }, () => undefined, adapter);
-  try {
-    const { appliedMigrationNames } = await engine.applyMigrations({
-      migrationsList: await readMigrations(),
-      filters: { externalTables: [], externalEnums: [] },
-    });
+  const migrationsList = await readMigrations();
+  const filters = { externalTables: [], externalEnums: [] };
+  return await withSchemaEngine(databaseUrl, async (engine) => {
+    const { appliedMigrationNames } = await engine.applyMigrations({ migrationsList, filters });
     return appliedMigrationNames;
-  } finally {
-    engine.free();
-    await pool.end();
-  }
+  });
 };
 
 const readMigrations = async () => {
@@ -146,22 +136,4 @@ const readMigrations = async () => {
     shadowDbInitScript: "",
     migrationDirectories,
   };
-};
-
-/**
- * The engine's JavaScript half holds its WebAssembly half in a variable of the module: a second instance would break
- * what the first still holds, and a second migration of this process would never end.
- */
-let schemaEngine: ReturnType<typeof instantiateSchemaEngine> | undefined;
-const loadSchemaEngine = () => (schemaEngine ??= instantiateSchemaEngine());
-
-const instantiateSchemaEngine = async () => {
-  const engine = await import("@prisma/schema-engine-wasm/schema_engine_bg");
-  const require = createRequire(import.meta.url);
-  const wasmPath = require.resolve("@prisma/schema-engine-wasm").replace(/schema_engine\.js$/, "schema_engine_bg.wasm");
-  const { instance } = await WebAssembly.instantiate(await readFile(wasmPath), { "./schema_engine_bg.js": engine });
-  engine.__wbg_set_wasm(instance.exports);
-  // Without this the engine takes every JavaScript value it is handed for another one.
-  instance.exports.__wbindgen_start();
-  return engine;
 };
