@@ -99,7 +99,7 @@ const explainedCast = {
 };
 
 // oxlint loads a plugin by its default export.
-// oxlint-disable-next-line import/no-default-export
+// oxlint-disable-next-line import/no-default-export -- oxlint takes a plugin as a default export
 export default {
   meta: { name: "shaman" },
   rules: {

@@ -8,7 +8,9 @@ import {
   answerTask,
   awaitTask,
   findTask,
+  isSettled,
   isTerminal,
+  makeDurable,
   runLimitsOf,
   type AcceptDeps,
   type RunWatcher,
@@ -179,6 +181,8 @@ export const awaitAnswer = async (deps: SendDeps, call: Call, taken: Taken): Pro
     signal: wait.signal,
   }).finally(wait.clear);
   if (task === undefined) throw taskNotFound();
+  // The wait was broken off: nothing of the run's own may have been committed yet that would cover its intake.
+  if (!isSettled(task.state)) await makeDurable(deps.db, organization.id);
   return task;
 };
 

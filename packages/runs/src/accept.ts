@@ -78,6 +78,14 @@ SELECT id FROM msg`;
 /** Writes something, so that the commit waits for the disk, and with it for the run it found: that may still be on its way. */
 const FLUSH = { name: "flush", text: "SELECT pg_logical_emit_message(true, 'shaman', '')" };
 
+/**
+ * Waits until the disk has everything committed so far. For answering about a run whose intake was committed `later`
+ * before the run itself has committed anything.
+ */
+export const makeDurable = async (db: Db, orgId: string): Promise<void> => {
+  await db.batch(orgId, [FLUSH]);
+};
+
 const FIND_DUPLICATE = `
 SELECT m.run_id, m.task_id, m.content_hash,
   (SELECT t.context_id FROM task t WHERE t.org_id = $1 AND t.id = m.task_id) AS context_id

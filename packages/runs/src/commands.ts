@@ -3,21 +3,11 @@ import { isUniqueViolation, toJsonb, type Db } from "@shaman/db";
 import { err, newId, ok, userError, type JsonObject, type Result } from "@shaman/kernel";
 import { CHANNELS, type FanOut, type JobQueue } from "@shaman/queue";
 import { contentHash, dedupeKeyOf, messageIdReused, type AcceptDeps } from "./accept.ts";
+import type { CommandTarget } from "./command-target.ts";
 import { askForRetry, retryJobOf, type RetryIds } from "./retry.ts";
 import { wakeUpOf } from "./wake-up.ts";
 
 export type CommandDeps = AcceptDeps & { readonly fanOut: FanOut };
-
-export type CommandTarget = {
-  readonly orgId: string;
-  readonly runId: string;
-  readonly taskId: string;
-  readonly agent: string;
-  /** Who asks: a principal. */
-  readonly actor: string;
-  readonly server: "public" | "web";
-  readonly protocol: string;
-};
 
 const URGENT = 1;
 

@@ -1,9 +1,10 @@
-export { acceptMessage } from "./accept.ts";
+export { acceptMessage, makeDurable } from "./accept.ts";
 export type { AcceptDeps, Accepted, AcceptInput } from "./accept.ts";
 export type { ArtifactView } from "./artifacts.ts";
 export { awaitTask, isSettled } from "./await-task.ts";
 export { answerTask, commandRun, goOnNow, retryRun } from "./commands.ts";
-export type { Answered, AnswerInput, CommandDeps, CommandTarget } from "./commands.ts";
+export type { CommandTarget } from "./command-target.ts";
+export type { Answered, AnswerInput, CommandDeps } from "./commands.ts";
 export { runEvent } from "./events.ts";
 export type { ArtifactPayload, RecordedEvent, RunEvent, StatusPayload } from "./events.ts";
 export { followRun } from "./follow-run.ts";

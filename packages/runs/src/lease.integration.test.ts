@@ -2,7 +2,7 @@ import { newId } from "@shaman/kernel";
 import type { JobQueue, WakeUp } from "@shaman/queue";
 import { findBrokenPromises, testDatabase, type TestDatabase } from "@shaman/testkit";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { acceptMessage } from "./accept.ts";
+import { acceptMessage, makeDurable } from "./accept.ts";
 import { claimRun, renewLeases, type LeasedRun } from "./lease.ts";
 import { recordBatch, type Batch, type RunOutcome } from "./record-batch.ts";
 import { sweepRuns } from "./sweep.ts";
@@ -29,7 +29,7 @@ const rememberingQueue = () => {
   return { queue, added };
 };
 
-const givenRun = async (): Promise<string> => {
+const givenRun = async (durable: "at once" | "later" = "at once"): Promise<string> => {
   const accepted = await acceptMessage(
     { db: database.as("public"), queue: rememberingQueue().queue, onEnqueueFailed: () => undefined },
     {
@@ -58,6 +58,7 @@ const givenRun = async (): Promise<string> => {
       traceparent: undefined,
       ip: undefined,
       protocol: "jsonrpc",
+      durable,
     },
   );
   if (!accepted.ok) throw accepted.error;
@@ -309,4 +310,15 @@ test("the checker of promises finds each kind of broken history", async () => {
     "events are written und",
     "steps of a completed t",
   ]);
+});
+
+test("an intake that did not wait for the disk is on it once it was made durable", async () => {
+  await givenRun("later");
+  const [written] = await database.inspect<{ lsn: string }>("SELECT pg_current_wal_insert_lsn() AS lsn");
+  await makeDurable(database.as("public"), orgId);
+  const [flushed] = await database.inspect<{ reached: boolean }>(
+    "SELECT pg_current_wal_flush_lsn() >= $1::pg_lsn AS reached",
+    [written?.lsn],
+  );
+  expect(flushed?.reached).toBe(true);
 });

@@ -3,7 +3,7 @@ import { isUniqueViolation, toJsonb, type Db, type Statement } from "@shaman/db"
 import { newId, type JsonObject } from "@shaman/kernel";
 import type { WakeUp } from "@shaman/queue";
 import { z } from "zod";
-import type { CommandTarget } from "./commands.ts";
+import type { CommandTarget } from "./command-target.ts";
 import type { RunLimits } from "./run-limits.ts";
 
 /** The job that makes a worker begin a failed run anew. */
