@@ -67,6 +67,34 @@ export const auditValues = (entry: AuditEntry): readonly unknown[] => [
   entry.details === undefined ? null : JSON.stringify(entry.details),
 ];
 
+/** The entry as a JSON object of its columns, for statements that take many at once (`auditRecord`). */
+export const auditRow = (entry: AuditEntry): Readonly<Record<string, unknown>> => ({
+  org_id: entry.orgId,
+  actor: entry.actor,
+  action: entry.action,
+  resource: entry.resource,
+  result: entry.result,
+  agent: entry.agent,
+  tool: entry.tool,
+  run_id: entry.runId,
+  task_id: entry.taskId,
+  trace_id: entry.traceId,
+  user_id: entry.userId,
+  server: entry.server,
+  protocol: entry.protocol,
+  duration_ms: entry.durationMs === undefined ? undefined : Math.round(entry.durationMs),
+  ip: entry.ip,
+  details: entry.details,
+});
+
+const RECORD_COLUMNS = AUDIT_COLUMNS.map(
+  (column) => `${column} ${column === "duration_ms" ? "integer" : column === "details" ? "jsonb" : "text"}`,
+).join(", ");
+
+/** A piece of SQL: the rows `a` of what `auditRow` gave, one object or an array of them, in the jsonb expression. */
+export const auditRecord = (jsonb: string, shape: "one" | "many" = "one"): string =>
+  `jsonb_to_record${shape === "many" ? "set" : ""}(${jsonb}) AS a (${RECORD_COLUMNS})`;
+
 const INSERT =
   `INSERT INTO audit_log (${AUDIT_COLUMNS.join(", ")}) ` +
   `VALUES (${AUDIT_COLUMNS.map((_, index) => `$${index + 1}`).join(", ")})`;

@@ -1,4 +1,4 @@
-export { AUDIT_COLUMNS, auditStatement, auditValues, recordAudit } from "./audit-entry.ts";
+export { AUDIT_COLUMNS, auditRecord, auditRow, auditStatement, auditValues, recordAudit } from "./audit-entry.ts";
 export type { AuditEntry, AuditResult } from "./audit-entry.ts";
 export { listAudit, listAuditInput } from "./list-audit.ts";
 export type { AuditPage, AuditReader, AuditRow, ListAuditInput } from "./list-audit.ts";

@@ -1,6 +1,7 @@
 import { AppError, type Secret } from "@shaman/kernel";
 import pg from "pg";
 import { BatchQuery } from "./batch-query.ts";
+import { createTogether, type Together } from "./together.ts";
 
 /** One statement. A `name` makes it a prepared statement of the connection; a name must always mean the same text. */
 export type Statement = { readonly name?: string; readonly text: string; readonly values?: readonly unknown[] };
@@ -32,6 +33,8 @@ export type Db = {
     statements: readonly Statement[],
     options?: BatchOptions,
   ) => Promise<readonly Rows<Row>[]>;
+  /** A statement's work for one item, done together with what others of the same kind and organization wait for. */
+  readonly together: Together;
   /** A transaction of the system role, across organizations. Only for the named places of docs/decisions. */
   readonly unscoped: <T>(work: (tx: Tx) => Promise<T>) => Promise<T>;
   /** One statement outside any organization, as the process's own role: tables without tenant data, NOTIFY. */
@@ -71,6 +74,7 @@ const PLANNER_OPTIONS = [
   "enable_seqscan=off",
   "enable_hashjoin=off",
   "enable_mergejoin=off",
+  "enable_bitmapscan=off",
 ]
   .map((setting) => `-c ${setting}`)
   .join(" ");
@@ -141,30 +145,33 @@ export const createDb = (input: {
     }
   };
 
+  const batch: Db["batch"] = async (orgId, statements, options = {}) => {
+    const client = await connect(pool);
+    const known = knownStatements.get(client) ?? new Set<string>();
+    knownStatements.set(client, known);
+    let broken = false;
+    const scope =
+      options.durable === "later"
+        ? { name: "set_org_durable_later", text: SET_ORG_DURABLE_LATER, values: [orgId] }
+        : { name: "set_org", text: SET_ORG, values: [orgId] };
+    try {
+      const results = await runBatch(client, [scope, ...statements]);
+      for (const { name } of statements) if (name !== undefined) known.add(name);
+      return results.slice(1).map((result) => ({ rows: result.rows, rowCount: result.rowCount ?? 0 }));
+    } catch (error) {
+      // The server prepared what came before the error and nothing after it; the client cannot tell which.
+      broken =
+        !(error instanceof pg.DatabaseError) || statements.some(({ name }) => name === undefined || !known.has(name));
+      throw error;
+    } finally {
+      client.release(broken);
+    }
+  };
+
   return {
     withOrg: (orgId, work) => transaction([BEGIN, { name: "set_org", text: SET_ORG, values: [orgId] }], work),
-    batch: async (orgId, statements, options = {}) => {
-      const client = await connect(pool);
-      const known = knownStatements.get(client) ?? new Set<string>();
-      knownStatements.set(client, known);
-      let broken = false;
-      const scope =
-        options.durable === "later"
-          ? { name: "set_org_durable_later", text: SET_ORG_DURABLE_LATER, values: [orgId] }
-          : { name: "set_org", text: SET_ORG, values: [orgId] };
-      try {
-        const results = await runBatch(client, [scope, ...statements]);
-        for (const { name } of statements) if (name !== undefined) known.add(name);
-        return results.slice(1).map((result) => ({ rows: result.rows, rowCount: result.rowCount ?? 0 }));
-      } catch (error) {
-        // The server prepared what came before the error and nothing after it; the client cannot tell which.
-        broken =
-          !(error instanceof pg.DatabaseError) || statements.some(({ name }) => name === undefined || !known.has(name));
-        throw error;
-      } finally {
-        client.release(broken);
-      }
-    },
+    batch,
+    together: createTogether({ batch, wasUndone }),
     unscoped: (work) => transaction([BEGIN, { name: "set_system", text: "SET LOCAL ROLE shaman_system" }], work),
     plain: async (statement) => {
       const client = await connect(pool);
@@ -195,6 +202,9 @@ export const createDb = (input: {
     close: () => pool.end(),
   };
 };
+
+/** An ordinary error undoes its transaction; a connection that is cut may have committed. */
+const wasUndone = (error: unknown): boolean => error instanceof pg.DatabaseError && error.severity === "ERROR";
 
 const connect = async (pool: pg.Pool): Promise<pg.PoolClient> => {
   try {

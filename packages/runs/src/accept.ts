@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
-import { auditValues } from "@shaman/audit";
-import { toJsonb, type Db } from "@shaman/db";
+import { AUDIT_COLUMNS, auditRecord, auditRow } from "@shaman/audit";
+import { toJsonb, type Db, type SharedWork } from "@shaman/db";
 import { AppError, err, newId, ok, userError, type JsonObject, type Result } from "@shaman/kernel";
 import type { JobQueue } from "@shaman/queue";
 import type { RunLimits } from "./run-limits.ts";
@@ -50,30 +50,37 @@ export type Accepted = {
   readonly at: Date;
 };
 
+// Everything of a message hangs on its own row: one that came before under the same key makes nothing new.
 const ACCEPT = `
-WITH msg AS (
+WITH input AS MATERIALIZED (
+  SELECT * FROM jsonb_to_recordset($2::jsonb) AS i (message_id text, run_id text, task_id text, content jsonb, hash text,
+    dedupe_key text, principal text, context_id text, api_key_id text, user_id text, agent text, repository_id text, commit text,
+    priority integer, limits jsonb, traceparent text, status jsonb, audit jsonb)
+), msg AS (
   INSERT INTO message (org_id, id, run_id, task_id, position, role, content, content_hash, dedupe_key)
-  VALUES ($1, $2, $3, $4, 1, 'user', $5, $6, $7)
+  SELECT $1, message_id, run_id, task_id, 1, 'user', content, hash, dedupe_key FROM input
   ON CONFLICT (org_id, dedupe_key) WHERE dedupe_key IS NOT NULL DO NOTHING
-  RETURNING id
+  RETURNING task_id AS new_task_id
+), fresh AS MATERIALIZED (
+  SELECT * FROM input WHERE task_id IN (SELECT new_task_id FROM msg)
 ), new_context AS (
-  INSERT INTO context (org_id, principal, id) SELECT $1, $8, $9 FROM msg ON CONFLICT DO NOTHING
+  INSERT INTO context (org_id, principal, id) SELECT $1, principal, context_id FROM fresh ON CONFLICT DO NOTHING
 ), new_run AS (
   INSERT INTO run (org_id, id, root_task_id, context_id, principal, api_key_id, user_id, agent, repository_id, commit,
     state, priority, limits, traceparent)
-  SELECT $1, $3, $4, $9, $8, $10, $11, $12, $13, $14, 'submitted', $15, $16, $17 FROM msg
+  SELECT $1, run_id, task_id, context_id, principal, api_key_id, user_id, agent, repository_id, commit, 'submitted', priority,
+    limits, traceparent FROM fresh
 ), new_task AS (
   INSERT INTO task (org_id, id, run_id, context_id, principal, agent, state)
-  SELECT $1, $4, $3, $9, $8, $12, 'submitted' FROM msg
+  SELECT $1, task_id, run_id, context_id, principal, agent, 'submitted' FROM fresh
 ), first_event AS (
   INSERT INTO run_event (org_id, run_id, seq, task_id, type, payload, lease_epoch)
-  SELECT $1, $3, 1, $4, 'task.status', $18, 0 FROM msg
+  SELECT $1, run_id, 1, task_id, 'task.status', status, 0 FROM fresh
 ), act AS (
-  INSERT INTO audit_log (org_id, actor, action, resource, result, agent, tool, run_id, task_id, trace_id, user_id, server,
-    protocol, duration_ms, ip, details)
-  SELECT $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32::integer, $33, $34::jsonb FROM msg
+  INSERT INTO audit_log (${AUDIT_COLUMNS.join(", ")})
+  SELECT ${AUDIT_COLUMNS.map((column) => `a.${column}`).join(", ")} FROM fresh, ${auditRecord("fresh.audit")}
 )
-SELECT id FROM msg`;
+SELECT task_id FROM fresh`;
 
 /** Writes something, so that the commit waits for the disk, and with it for the run it found: that may still be on its way. */
 const FLUSH = { name: "flush", text: "SELECT pg_logical_emit_message(true, 'shaman', '')" };
@@ -103,8 +110,7 @@ export const acceptMessage = async (deps: AcceptDeps, input: AcceptInput): Promi
   const at = new Date();
   const dedupeKey = dedupeKeyOf(input);
   const hash = contentHash(input.message);
-  const status = { state: "submitted", timestamp: at.toISOString() };
-  const audit = auditValues({
+  const audit = auditRow({
     orgId: input.orgId,
     actor: input.apiKeyId === null ? input.principal : `key:${input.apiKeyId}`,
     action: "agent:execute",
@@ -119,39 +125,55 @@ export const acceptMessage = async (deps: AcceptDeps, input: AcceptInput): Promi
     protocol: input.protocol,
     ip: input.ip,
   });
-  const statement = {
-    name: "accept_run",
-    text: ACCEPT,
-    values: [
-      input.orgId,
-      newId("msg"),
-      runId,
-      taskId,
-      toJsonb({ ...input.message, taskId, contextId }),
-      hash,
-      dedupeKey,
-      input.principal,
-      contextId,
-      input.apiKeyId,
-      input.userId,
-      input.agent,
-      input.repositoryId,
-      input.commit,
-      input.priority,
-      toJsonb(input.limits),
-      input.traceparent ?? null,
-      toJsonb(status),
-      ...audit,
-    ],
+  const row = {
+    message_id: newId("msg"),
+    run_id: runId,
+    task_id: taskId,
+    content: { ...input.message, taskId, contextId },
+    hash,
+    dedupe_key: dedupeKey,
+    principal: input.principal,
+    context_id: contextId,
+    api_key_id: input.apiKeyId,
+    user_id: input.userId,
+    agent: input.agent,
+    repository_id: input.repositoryId,
+    commit: input.commit,
+    priority: input.priority,
+    limits: input.limits,
+    traceparent: input.traceparent ?? null,
+    status: { state: "submitted", timestamp: at.toISOString() },
+    audit,
   };
-  const [inserted] = await deps.db.batch(input.orgId, [statement], { durable: input.durable ?? "at once" });
-  if (inserted?.rowCount === 0 && dedupeKey !== null) return findDuplicate(deps.db, { input, dedupeKey, hash });
+  const created = await deps.db.together(input.orgId, acceptance, { row, durable: input.durable ?? "at once" });
+  if (!created && dedupeKey !== null) return findDuplicate(deps.db, { input, dedupeKey, hash });
 
   const wake = wakeUpOf({ orgId: input.orgId, runId, wake: 1, priority: input.priority });
   deps.queue.add(wake).catch((error: unknown) => {
     deps.onEnqueueFailed(error instanceof Error ? error : new Error(String(error)), runId);
   });
   return ok({ runId, taskId, contextId, created: true, at });
+};
+
+type Acceptance = {
+  readonly row: { readonly task_id: string; readonly dedupe_key: string | null };
+  readonly durable: "at once" | "later";
+};
+
+/** Gives whether the message is new. Equal messages within one statement are told apart like any others. */
+const acceptance: SharedWork<Acceptance, boolean> = {
+  maxItems: 32,
+  statement: (orgId, items) => ({
+    name: "accept_runs",
+    text: ACCEPT,
+    values: [orgId, toJsonb(items.map(({ row }) => row))],
+  }),
+  results: (rows, items) => {
+    const fresh = new Set(rows.map((row) => row.task_id));
+    return items.map(({ row }) => fresh.has(row.task_id));
+  },
+  durable: ({ durable }) => durable,
+  order: ({ row }) => row.dedupe_key ?? row.task_id,
 };
 
 const findDuplicate = async (

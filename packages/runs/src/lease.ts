@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
-import type { Db, Row } from "@shaman/db";
+import type { Db, Row, SharedWork } from "@shaman/db";
 import type { JsonObject } from "@shaman/kernel";
 import { z } from "zod";
+import { FEW } from "./few.ts";
 import { TASK_STATES, type TaskState } from "./states.ts";
 
 /** A run under this worker's lease. `epoch` is the fencing token of everything written for it. */
@@ -43,24 +44,44 @@ export type OpenCommand = {
 };
 
 const CLAIM = `
-UPDATE run SET lease_epoch = lease_epoch + 1, lease_until = now() + $3 * interval '1 millisecond', worker = $4,
+UPDATE run SET lease_epoch = lease_epoch + 1, lease_until = now() + i.lease_ms * interval '1 millisecond', worker = i.holder,
   state = 'working', suspended_on = NULL, barren_claims = barren_claims + 1, started_at = coalesce(started_at, now()),
   deadline = CASE WHEN time_left_ms IS NOT NULL THEN now() + time_left_ms * interval '1 millisecond'
     ELSE coalesce(deadline, now() + (limits->>'timeoutSeconds')::integer * interval '1 second') END,
   time_left_ms = NULL
-WHERE org_id = $1 AND id = $2 AND (lease_until IS NULL OR lease_until < now())
-  AND (state IN ('submitted', 'working') AND (wake_at IS NULL OR wake_at <= now())
-    OR finished_at IS NULL AND EXISTS (
-      SELECT 1 FROM task_command c WHERE c.org_id = $1 AND c.run_id = $2 AND c.applied_at IS NULL))
-RETURNING root_task_id, context_id, agent, repository_id, commit, principal, api_key_id, user_id, traceparent, lease_epoch,
-  wake, priority, deadline, attempts, barren_claims, limits, steps, input_tokens + output_tokens AS tokens,
+FROM jsonb_to_recordset($2::jsonb) AS i (org_id text, run_id text, few integer, lease_ms integer, holder text)
+WHERE run.org_id = i.org_id AND id = i.run_id AND i.few = 1 AND (lease_until IS NULL OR lease_until < now())
+  AND CASE WHEN state IN ('submitted', 'working') AND (wake_at IS NULL OR wake_at <= now()) THEN true
+    ELSE finished_at IS NULL AND EXISTS (
+      SELECT 1 FROM task_command c WHERE c.org_id = $1 AND c.run_id = i.run_id AND c.applied_at IS NULL) END
+RETURNING id, root_task_id, context_id, agent, repository_id, commit, principal, api_key_id, user_id, traceparent,
+  lease_epoch, worker, wake, priority, deadline, attempts, barren_claims, limits, steps, input_tokens + output_tokens AS tokens,
   cost_usd::float8 AS cost_usd,
   (SELECT t.state FROM task t WHERE t.org_id = $1 AND t.id = root_task_id) AS task_state,
   (SELECT json_agg(m.content ORDER BY m.position) FROM message m
     WHERE m.org_id = $1 AND m.task_id = root_task_id AND m.role = 'user') AS messages,
   (SELECT json_agg(json_build_object('id', c.id, 'kind', c.kind, 'taskId', c.task_id, 'payload', c.payload, 'actor', c.actor)
       ORDER BY c.created_at)
-    FROM task_command c WHERE c.org_id = $1 AND c.run_id = $2 AND c.applied_at IS NULL) AS commands`;
+    FROM task_command c WHERE c.org_id = $1 AND c.run_id = run.id AND c.applied_at IS NULL) AS commands`;
+
+type Claim = { readonly run_id: string; readonly lease_ms: number; readonly holder: string };
+
+const claims: SharedWork<Claim, Row | undefined> = {
+  maxItems: 32,
+  statement: (orgId, items) => ({
+    name: "claim_runs",
+    text: CLAIM,
+    values: [orgId, JSON.stringify(items.map((item) => ({ ...item, org_id: orgId, ...FEW })))],
+  }),
+  // A run can be among them twice: one of the two has it, the other has nothing.
+  results: (rows, items) => {
+    const byHolder = new Map(rows.map((row) => [row.worker, row]));
+    return items.map(({ holder }) => byHolder.get(holder));
+  },
+  // Whatever is done under the lease is committed after it, so it need not reach the disk by itself.
+  durable: () => "later",
+  order: ({ run_id }) => run_id,
+};
 
 /**
  * Takes the run's lease in one statement, or gives nothing when somebody else holds it or there is nothing to do. The
@@ -71,10 +92,7 @@ export const claimRun = async (
   input: { readonly orgId: string; readonly runId: string; readonly leaseMs: number; readonly worker: string },
 ): Promise<LeasedRun | undefined> => {
   const holder = `${input.worker}:${randomBytes(6).toString("base64url")}`;
-  const values = [input.orgId, input.runId, input.leaseMs, holder];
-  // Whatever is done under the lease is committed after it, so it need not reach the disk by itself.
-  const [claimed] = await db.batch(input.orgId, [{ name: "claim_run", text: CLAIM, values }], { durable: "later" });
-  const row = claimed?.rows[0];
+  const row = await db.together(input.orgId, claims, { run_id: input.runId, lease_ms: input.leaseMs, holder });
   return row === undefined ? undefined : toLeasedRun({ ...input, holder }, row);
 };
 

@@ -1,4 +1,4 @@
-import type { Db, Row, Statement } from "@shaman/db";
+import type { Db, Row, SharedWork } from "@shaman/db";
 import type { JsonObject } from "@shaman/kernel";
 import { foldArtifacts, type ArtifactView } from "./artifacts.ts";
 import { runEvent } from "./events.ts";
@@ -41,8 +41,8 @@ const ANSWERED = `t.state = 'input_required' AND 'user' = (
     SELECT m.role FROM message m WHERE m.org_id = t.org_id AND m.task_id = t.id ORDER BY m.position DESC LIMIT 1)`;
 
 // One statement, so one snapshot: what it gives is the task exactly after event `last_seq`.
-const SELECT_TASK = `
-SELECT t.run_id, t.parent_task_id, t.context_id, t.agent, t.principal, t.status_at, r.last_seq,
+const SELECT_TASKS = `
+SELECT t.id, i.history AS wanted, t.run_id, t.parent_task_id, t.context_id, t.agent, t.principal, t.status_at, r.last_seq,
   CASE WHEN ${ANSWERED} THEN 'submitted' ELSE t.state END AS state,
   CASE WHEN ${ANSWERED} THEN NULL ELSE t.status_message END AS status_message,
   (SELECT json_agg(json_build_object('artifactId', a.id, 'name', a.name, 'description', a.description, 'parts', a.parts,
@@ -53,16 +53,27 @@ SELECT t.run_id, t.parent_task_id, t.context_id, t.agent, t.principal, t.status_
       AND r.state <> 'completed') AS chunks,
   (SELECT json_agg(h.content ORDER BY h.position) FROM (
       SELECT m.content, m.position FROM message m WHERE m.org_id = t.org_id AND m.task_id = t.id
-      ORDER BY m.position DESC LIMIT $3) h) AS history
-FROM task t, LATERAL (SELECT last_seq, state FROM run WHERE run.org_id = $1 AND run.id = t.run_id OFFSET 0) r
-WHERE t.org_id = $1 AND t.id = $2`;
+      ORDER BY m.position DESC LIMIT i.history) h) AS history
+FROM jsonb_to_recordset($2::jsonb) AS i (id text, history integer),
+  LATERAL (SELECT * FROM task WHERE task.org_id = $1 AND task.id = i.id OFFSET 0) t,
+  LATERAL (SELECT last_seq, state FROM run WHERE run.org_id = $1 AND run.id = t.run_id OFFSET 0) r`;
 
-/** The statement that reads a task; `toTaskView` parses its row. */
-const selectTask = (query: TaskQuery): Statement => ({
-  name: "select_task",
-  text: SELECT_TASK,
-  values: [query.orgId, query.taskId, Math.min(query.historyLength ?? MAX_HISTORY, MAX_HISTORY)],
-});
+type Wanted = { readonly id: string; readonly history: number };
+
+const views: SharedWork<Wanted, Row | undefined> = {
+  maxItems: 32,
+  statement: (orgId, items) => ({
+    name: "select_tasks",
+    text: SELECT_TASKS,
+    values: [orgId, JSON.stringify(items)],
+  }),
+  results: (rows, items) => {
+    const found = new Map(rows.map((row) => [`${row.id} ${row.wanted}`, row]));
+    return items.map(({ id, history }) => found.get(`${id} ${history}`));
+  },
+  durable: () => "later",
+  order: ({ id }) => id,
+};
 
 const chunkRow = z.array(runEvent);
 
@@ -87,8 +98,8 @@ const toTaskView = (query: TaskQuery, row: Row): TaskView => {
 
 /** The task, or nothing when it does not exist or is not this principal's or agent's: those cannot be told apart. */
 export const findTask = async (db: Db, query: TaskQuery): Promise<TaskView | undefined> => {
-  const [found] = await db.batch(query.orgId, [selectTask(query)]);
-  const row = found?.rows[0];
+  const history = Math.min(query.historyLength ?? MAX_HISTORY, MAX_HISTORY);
+  const row = await db.together(query.orgId, views, { id: query.taskId, history });
   if (row === undefined || row.parent_task_id !== null) return undefined;
   if (query.principal !== undefined && row.principal !== query.principal) return undefined;
   if (query.agent !== undefined && row.agent !== query.agent) return undefined;

@@ -2,7 +2,7 @@ import { forbidden, type Principal } from "@shaman/access";
 import type { Db } from "@shaman/db";
 import { err, ok, userError, type Result } from "@shaman/kernel";
 import { z } from "zod";
-import { RUN_STATES } from "../states.ts";
+import { isTerminal, RUN_STATES } from "../states.ts";
 import { RUN_COLUMNS, type RunView } from "./run-view.ts";
 
 export const listRunsInput = z.strictObject({
@@ -36,13 +36,10 @@ export const listRuns = async (
   const { agent, state, first, after } = parsed.data;
   const values: unknown[] = [principal.orgId];
   const conditions = ["r.org_id = $1"];
-  for (const [column, value] of [
-    ["agent", agent],
-    ["state", state],
-  ]) {
-    if (value === undefined) continue;
-    values.push(value);
-    conditions.push(`r.${column} = $${values.length}`);
+  if (agent !== undefined) conditions.push(`r.agent = $${values.push(agent)}`);
+  if (state !== undefined) {
+    const place = `$${values.push(state)}`;
+    conditions.push(isTerminal(state) ? `r.ended = ${place}` : `r.finished_at IS NULL AND r.state = ${place}`);
   }
   if (after !== undefined) {
     const cursor = CURSOR.exec(Buffer.from(after, "base64url").toString());
