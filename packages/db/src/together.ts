@@ -58,6 +58,9 @@ export const createTogether = (deps: Deps): Together => {
   };
 };
 
+/** What else this turn of the event loop brings can come along. */
+const nextTurn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
+
 type Turn<Item, Result> = {
   readonly orgId: string;
   readonly work: SharedWork<Item, Result>;
@@ -66,6 +69,7 @@ type Turn<Item, Result> = {
 
 /** Never rejects. Says `close` in the same turn in which it sees that nothing waits, so that nothing can come between. */
 const serve = async <Item, Result>(deps: Deps, turn: Turn<Item, Result>, close: () => void): Promise<void> => {
+  await nextTurn();
   while (turn.waiting.length > 0) {
     const next = turn.waiting.splice(0, turn.work.maxItems);
     const { order } = turn.work;

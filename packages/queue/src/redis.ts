@@ -14,6 +14,8 @@ export const openRedis = (input: {
   const redis = new Redis(input.url.reveal(), {
     connectionName: input.name,
     enableOfflineQueue: input.patient,
+    // What one turn of the event loop asks for leaves in one packet.
+    enableAutoPipelining: true,
     maxRetriesPerRequest: null,
     connectTimeout: 5_000,
     retryStrategy: (attempt) => Math.min(100 * attempt, 2_000),
