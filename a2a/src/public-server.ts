@@ -32,7 +32,7 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
   const queueOptions = { name, onError, takes: false };
   const queue =
     config.redis === null
-      ? createPostgresJobQueue({ ...queueOptions, url, poolSize: config.database.poolSize })
+      ? createPostgresJobQueue({ ...queueOptions, url, poolSize: config.database.poolSize, keepFull: true })
       : createRedisJobQueue({ ...queueOptions, url: config.redis.url });
   const redis =
     config.redis === null

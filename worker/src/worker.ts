@@ -57,13 +57,13 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
   const log = createLogger({ process: "worker", level: config.log.level });
   const metrics = createMetrics();
   const onError = (error: unknown): void => log.error("connection_failed", error);
-  const db = createDb({ ...config.database, name, onError });
+  const db = createDb({ ...config.database, name, onError, keepFull: true });
   await db.check();
   const { url } = config.database;
   const queueOptions = { name, onError, takes: true };
   const queue =
     config.redis === null
-      ? createPostgresJobQueue({ ...queueOptions, url, poolSize: config.database.poolSize })
+      ? createPostgresJobQueue({ ...queueOptions, url, poolSize: config.database.poolSize, keepFull: true })
       : createRedisJobQueue({ ...queueOptions, url: config.redis.url });
   const fanOut =
     config.redis === null
