@@ -1,7 +1,7 @@
 import { hostname } from "node:os";
 import { createDb, type Db } from "@shaman/db";
-import type { Secret } from "@shaman/kernel";
-import { createPostgresFanOut, createRedisFanOut, type FanOut } from "@shaman/queue";
+import { systemClock, type Secret } from "@shaman/kernel";
+import { createChangeFeed, createPostgresFanOut, createRedisFanOut, type ChangeFeed, type FanOut } from "@shaman/queue";
 import { createLogger, createMetrics, type HealthCheck, type Logger, type Metrics } from "@shaman/telemetry";
 
 export type Connections = {
@@ -10,6 +10,7 @@ export type Connections = {
   readonly metrics: Metrics;
   readonly db: Db;
   readonly fanOut: FanOut;
+  readonly changes: ChangeFeed;
   readonly checks: readonly HealthCheck[];
   readonly onError: (error: unknown) => void;
 };
@@ -32,6 +33,7 @@ export const connect = async (
     config.redis === null
       ? createPostgresFanOut({ name, onError, db, url: config.database.url })
       : createRedisFanOut({ name, onError, url: config.redis.url });
+  const changes = createChangeFeed({ db, clock: systemClock, onError });
   const checks = [{ name: "database", check: async () => void (await db.plain({ text: "SELECT 1" })) }];
-  return { name, log, metrics: createMetrics(), db, fanOut, checks, onError };
+  return { name, log, metrics: createMetrics(), db, fanOut, changes, checks, onError };
 };

@@ -2,7 +2,7 @@ import { createAuthenticator } from "@shaman/access";
 import { createAgentResolver } from "@shaman/agents";
 import { encodeHttpError, encodeJsonRpcError, encodingOf, rpcHttpStatusOf } from "@shaman/a2a-wire";
 import { newId, systemClock, toAppError, userError, type AppError } from "@shaman/kernel";
-import { CHANNELS, createPostgresJobQueue, createRedisJobQueue, openRedis } from "@shaman/queue";
+import { createPostgresJobQueue, createRedisJobQueue, openRedis } from "@shaman/queue";
 import { createRunWatcher } from "@shaman/runs";
 import { healthRoutes, type Logger } from "@shaman/telemetry";
 import { createOrganizationDirectory } from "@shaman/tenancy";
@@ -10,6 +10,7 @@ import { fastify, type FastifyError, type FastifyReply, type FastifyRequest } fr
 import { closeGracefully } from "./close-gracefully.ts";
 import type { PublicConfig } from "./config.ts";
 import { connect } from "./connect.ts";
+import { forgetChanges } from "./forget-changes.ts";
 import type { RunningServer } from "./running-server.ts";
 import { createOpenStreams } from "./public/open-streams.ts";
 import { createQueueDepth } from "./public/queue-depth.ts";
@@ -27,7 +28,7 @@ const EXECUTE = "/execute";
 
 /** The server that partners call: authenticates, records, enqueues, streams back. It runs no model and no tool. */
 export const buildPublicServer = async (config: PublicConfig): Promise<RunningServer> => {
-  const { db, fanOut, log, metrics, checks, name, onError } = await connect("public", config);
+  const { db, fanOut, changes, log, metrics, checks, name, onError } = await connect("public", config);
   const { url } = config.database;
   const queueOptions = { name, onError, takes: false };
   const queue =
@@ -38,20 +39,30 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
     config.redis === null
       ? undefined
       : openRedis({ url: config.redis.url, name: `${name}-limits`, patient: false, onError });
-  const authenticator = createAuthenticator({ db, clock: systemClock, origin: { server: "public" } });
-  const organizations = createOrganizationDirectory({ db, clock: systemClock, baseDomain: config.tenancy.baseDomain });
-  const agents = createAgentResolver({ db, clock: systemClock });
-  await fanOut.subscribe(CHANNELS.cache, (payload) => {
-    const [what, orgId = "", id = ""] = payload.split(":");
-    if (what === "key") authenticator.invalidateKey({ orgId, keyId: id });
-    if (what === "agents") agents.invalidate(orgId);
-    if (what === "organization") organizations.invalidate();
-  });
-  fanOut.onGap(() => {
-    authenticator.invalidateAll();
-    agents.invalidate();
-    organizations.invalidate();
-  });
+  const remembering = { db, clock: systemClock, toldUntilMs: changes.toldUntilMs };
+  const authenticator = createAuthenticator({ ...remembering, origin: { server: "public" } });
+  const organizations = createOrganizationDirectory({ ...remembering, baseDomain: config.tenancy.baseDomain });
+  const agents = createAgentResolver(remembering);
+  await forgetChanges(
+    { changes, fanOut, onError },
+    {
+      one: ({ what, orgId, id }) => {
+        switch (what) {
+          case "key":
+            return authenticator.invalidateKey({ orgId, keyId: id });
+          case "agents":
+            return agents.invalidate(orgId);
+          case "organization":
+            return organizations.invalidate(orgId);
+        }
+      },
+      all: () => {
+        authenticator.invalidateAll();
+        agents.invalidate();
+        organizations.invalidate();
+      },
+    },
+  );
   const watcher = await createRunWatcher({ db, fanOut, onError });
   const streams = createOpenStreams();
   metrics.gauge("shaman_open_streams", "Open event streams of callers", streams.count);
@@ -126,6 +137,7 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
       clearInterval(timer);
       await closeGracefully(app, config.server.shutdownGraceMs);
       watcher.close();
+      changes.close();
       await authenticator.flush().catch(onError);
       redis?.disconnect();
       await Promise.allSettled([queue.close(), fanOut.close()]);

@@ -1,4 +1,4 @@
-import pg from "pg";
+import type pg from "pg";
 
 export type FullPool = {
   /** Resolves when every connection is open, or when the first try to open them has failed. */

@@ -174,7 +174,11 @@ export const createPostgresJobQueue = (
     Client: SturdyClient,
   });
   if (!isPgPool(pool)) throw new Error("This version of BullMQ takes another kind of pool");
-  const root = createPostgresBackend("root", { connection: pool, ...WORKER_OPTIONS }, { withBlockingConnection: false });
+  const root = createPostgresBackend(
+    "root",
+    { connection: pool, ...WORKER_OPTIONS },
+    { withBlockingConnection: false },
+  );
   root.on("error", onError);
   const full = options.keepFull === true ? keepFull(pool, { size: poolSize, onError }) : undefined;
   const listener = createListener({
