@@ -21,7 +21,8 @@ import { createJsonRpcRoute } from "./routes/json-rpc.ts";
 import { executeShortForm, sendTask } from "./routes/short-form.ts";
 
 const REQUEST_TIMEOUT_MS = 30_000;
-const FLUSH_MS = 5_000;
+const REFUSALS_MS = 5_000;
+const LAST_USED_MS = 60_000;
 const AGENTS = "/a2a/v1/agents/";
 const CARD = "/.well-known/agent-card.json";
 const EXECUTE = "/execute";
@@ -78,7 +79,7 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
     log,
     tenancy: config.tenancy,
     rateLimits: createRateLimits(redis),
-    isQueueFull: createQueueDepth(db),
+    isQueueFull: createQueueDepth({ db, clock: systemClock }),
     onEnqueueFailed: (error: Error, runId: string) => log.error("enqueue_failed", error, { runId }),
   };
 
@@ -123,8 +124,11 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
     sendTask(deps, { request, reply }, request.params.id),
   );
 
-  const flush = (): void => void authenticator.flush().catch((error: unknown) => log.error("flush_failed", error));
-  const timer = setInterval(flush, FLUSH_MS);
+  const flushFailed = (error: unknown): void => log.error("flush_failed", error);
+  const timers = [
+    setInterval(() => void authenticator.flushRefusals().catch(flushFailed), REFUSALS_MS),
+    setInterval(() => void authenticator.flush().catch(flushFailed), LAST_USED_MS),
+  ];
 
   return {
     log,
@@ -134,7 +138,7 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
     },
     close: async () => {
       ready = false;
-      clearInterval(timer);
+      timers.forEach(clearInterval);
       await closeGracefully(app, config.server.shutdownGraceMs);
       watcher.close();
       changes.close();

@@ -8,7 +8,7 @@ import { createPermissionCheck, type Grant } from "./grants.ts";
 import { createIpAllowList, type IpAllowList } from "./ip-allow-list.ts";
 import { createLastUsed } from "./last-used.ts";
 import type { Principal } from "./principal.ts";
-import { createRefusalLog, type Refusal, type RefusalReason } from "./refusal-log.ts";
+import { createRefusalLog, type ForbiddenAct, type Refusal, type RefusalReason } from "./refusal-log.ts";
 
 export type AuthenticateInput = {
   readonly orgId: string;
@@ -42,7 +42,11 @@ export type Authenticator = {
   readonly invalidateKey: (key: { readonly orgId: string; readonly keyId: string }) => void;
   /** Forgets everything: call it when announcements may have been missed. */
   readonly invalidateAll: () => void;
-  /** Writes when keys were last used and which were refused; call it on a timer and before stopping. */
+  /** Notes that a key was good and may not do this all the same: it is audited as other refusals are. */
+  readonly noteForbidden: (act: ForbiddenAct) => void;
+  /** Writes which keys were refused; call it on a timer of a few seconds. */
+  readonly flushRefusals: () => Promise<void>;
+  /** Writes that, and when keys were last used, a statement an organization; call it now and then, and before stopping. */
   readonly flush: () => Promise<void>;
 };
 
@@ -139,6 +143,8 @@ export const createAuthenticator = (deps: AuthenticatorDeps): Authenticator => {
       unknown.clear();
       loading.clear();
     },
+    noteForbidden: refusals.noteForbidden,
+    flushRefusals: refusals.flush,
     flush: async () => {
       await lastUsed.flush();
       await refusals.flush();
