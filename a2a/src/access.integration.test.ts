@@ -55,6 +55,19 @@ const bare = ({ status, headers, text }: HttpAnswer) => {
 };
 
 describe("a caller", () => {
+  it("with a key that was revoked by somebody who died before telling is refused, though it is remembered", async () => {
+    const [caller, earlier] = [await givenKey(shaman, org, {}), await givenKey(shaman, org, {})];
+    const statusOf = async (key: TestOrg) => (await get(key, "/a2a/v1/agents")).status;
+    const isRefusedUntold = async (key: TestOrg) => {
+      expect(await statusOf(key)).toBe(200);
+      await shaman.database.inspect("UPDATE api_key SET revoked_at = now() WHERE id = $1", [key.apiKeyId]);
+      await vi.waitFor(async () => expect(await statusOf(key)).toBe(401), { timeout: 30_000 });
+    };
+    // After this the server has been told of both keys' making, so that only the revocation can make it forget.
+    await isRefusedUntold(earlier);
+    await isRefusedUntold(caller);
+  });
+
   it("with a key of another organization is told exactly what nonsense is told", async () => {
     const operator = createOperatorPrincipal({ orgId: org.orgId, name: "test" });
     const revoked = await givenKey(shaman, org, {});
@@ -138,6 +151,18 @@ describe("a caller", () => {
       body: '{"prompt":"x"}',
     });
     expect(short).toMatchObject({ status: 403, json: { error: { status: "PERMISSION_DENIED" } } });
+    await vi.waitFor(
+      async () => {
+        const rows = await shaman.database.inspect<{ resource: string; times: number }>(
+          `SELECT resource, (details->>'times')::integer AS times FROM audit_log
+            WHERE org_id = $1 AND actor = $2 AND action = 'agent:execute' AND result = 'denied'`,
+          [org.orgId, `key:${caller.apiKeyId}`],
+        );
+        expect(new Set(rows.map(({ resource }) => resource))).toEqual(new Set(["/agents/Echo/"]));
+        expect(rows.reduce((sum, { times }) => sum + times, 0)).toBe(5);
+      },
+      { timeout: 30_000 },
+    );
   });
 
   it("cannot tell a private agent or another organization's from one that does not exist", async () => {

@@ -19,6 +19,7 @@ import { closeGracefully } from "./close-gracefully.ts";
 import type { InternalConfig } from "./config.ts";
 import { connect } from "./connect.ts";
 import { writeEventStream } from "./event-stream.ts";
+import { forgetChanges } from "./forget-changes.ts";
 import { executeTask, type ExecuteTaskDeps } from "./internal/execute-task.ts";
 import { toStreamJson } from "./internal/stream-events.ts";
 import type { RunningServer } from "./running-server.ts";
@@ -43,7 +44,7 @@ type HandlerDeps = ExecuteTaskDeps & {
 
 /** The server that runs agents. It listens on loopback or a private network, and takes nothing but internal tokens. */
 export const buildInternalServer = async (config: InternalConfig): Promise<RunningServer> => {
-  const { db, fanOut, log, metrics, checks, name, onError } = await connect("internal", config);
+  const { db, fanOut, changes, log, metrics, checks, name, onError } = await connect("internal", config);
   const redis =
     config.redis === null
       ? undefined
@@ -53,6 +54,22 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
   const verifier = await createTokenVerifier({ keys: config.jwt.keys, clock: systemClock, useJti });
   const outbound = createOutbound(config.outbound);
   const watcher = await createRunWatcher({ db, fanOut, onError });
+  const organizations = createOrganizationDirectory({
+    db,
+    clock: systemClock,
+    toldUntilMs: changes.toldUntilMs,
+    baseDomain: "internal",
+  });
+  // Agents are run at the commit that their run pins, which never changes.
+  await forgetChanges(
+    { changes, fanOut, onError },
+    {
+      one: ({ what, orgId }) => {
+        if (what === "organization") organizations.invalidate(orgId);
+      },
+      all: () => organizations.invalidate(),
+    },
+  );
   const stopping = new AbortController();
   const deps: HandlerDeps = {
     db,
@@ -62,7 +79,7 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
     stopping: stopping.signal,
     agents: createAgentResolver({ db, clock: systemClock }),
     models: { db, secretKeys: config.secrets, outbound },
-    organizations: createOrganizationDirectory({ db, clock: systemClock, baseDomain: "internal" }),
+    organizations,
   };
 
   const app = fastify({
@@ -89,6 +106,7 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
       // The worker takes an aborted stream for what it is and sends the task again elsewhere.
       stopping.abort();
       watcher.close();
+      changes.close();
       await closeGracefully(app, config.server.shutdownGraceMs);
       redis?.disconnect();
       await Promise.allSettled([fanOut.close(), outbound.close()]);

@@ -2,7 +2,7 @@ import { createAuthenticator } from "@shaman/access";
 import { createAgentResolver } from "@shaman/agents";
 import { encodeHttpError, encodeJsonRpcError, encodingOf, rpcHttpStatusOf } from "@shaman/a2a-wire";
 import { newId, systemClock, toAppError, userError, type AppError } from "@shaman/kernel";
-import { CHANNELS, createPostgresJobQueue, createRedisJobQueue, openRedis } from "@shaman/queue";
+import { createPostgresJobQueue, createRedisJobQueue, openRedis } from "@shaman/queue";
 import { createRunWatcher } from "@shaman/runs";
 import { healthRoutes, type Logger } from "@shaman/telemetry";
 import { createOrganizationDirectory } from "@shaman/tenancy";
@@ -10,6 +10,7 @@ import { fastify, type FastifyError, type FastifyReply, type FastifyRequest } fr
 import { closeGracefully } from "./close-gracefully.ts";
 import type { PublicConfig } from "./config.ts";
 import { connect } from "./connect.ts";
+import { forgetChanges } from "./forget-changes.ts";
 import type { RunningServer } from "./running-server.ts";
 import { createOpenStreams } from "./public/open-streams.ts";
 import { createQueueDepth } from "./public/queue-depth.ts";
@@ -20,38 +21,49 @@ import { createJsonRpcRoute } from "./routes/json-rpc.ts";
 import { executeShortForm, sendTask } from "./routes/short-form.ts";
 
 const REQUEST_TIMEOUT_MS = 30_000;
-const FLUSH_MS = 5_000;
+const REFUSALS_MS = 5_000;
+const LAST_USED_MS = 60_000;
 const AGENTS = "/a2a/v1/agents/";
 const CARD = "/.well-known/agent-card.json";
 const EXECUTE = "/execute";
 
 /** The server that partners call: authenticates, records, enqueues, streams back. It runs no model and no tool. */
 export const buildPublicServer = async (config: PublicConfig): Promise<RunningServer> => {
-  const { db, fanOut, log, metrics, checks, name, onError } = await connect("public", config);
+  const { db, fanOut, changes, log, metrics, checks, name, onError } = await connect("public", config);
   const { url } = config.database;
   const queueOptions = { name, onError, takes: false };
   const queue =
     config.redis === null
-      ? createPostgresJobQueue({ ...queueOptions, url, poolSize: config.database.poolSize })
+      ? createPostgresJobQueue({ ...queueOptions, url, poolSize: config.database.poolSize, keepFull: true })
       : createRedisJobQueue({ ...queueOptions, url: config.redis.url });
   const redis =
     config.redis === null
       ? undefined
       : openRedis({ url: config.redis.url, name: `${name}-limits`, patient: false, onError });
-  const authenticator = createAuthenticator({ db, clock: systemClock, origin: { server: "public" } });
-  const organizations = createOrganizationDirectory({ db, clock: systemClock, baseDomain: config.tenancy.baseDomain });
-  const agents = createAgentResolver({ db, clock: systemClock });
-  await fanOut.subscribe(CHANNELS.cache, (payload) => {
-    const [what, orgId = "", id = ""] = payload.split(":");
-    if (what === "key") authenticator.invalidateKey({ orgId, keyId: id });
-    if (what === "agents") agents.invalidate(orgId);
-    if (what === "organization") organizations.invalidate();
-  });
-  fanOut.onGap(() => {
-    authenticator.invalidateAll();
-    agents.invalidate();
-    organizations.invalidate();
-  });
+  const remembering = { db, clock: systemClock, toldUntilMs: changes.toldUntilMs };
+  const authenticator = createAuthenticator({ ...remembering, origin: { server: "public" } });
+  const organizations = createOrganizationDirectory({ ...remembering, baseDomain: config.tenancy.baseDomain });
+  const agents = createAgentResolver(remembering);
+  await forgetChanges(
+    { changes, fanOut, onError },
+    {
+      one: ({ what, orgId, id }) => {
+        switch (what) {
+          case "key":
+            return authenticator.invalidateKey({ orgId, keyId: id });
+          case "agents":
+            return agents.invalidate(orgId);
+          case "organization":
+            return organizations.invalidate(orgId);
+        }
+      },
+      all: () => {
+        authenticator.invalidateAll();
+        agents.invalidate();
+        organizations.invalidate();
+      },
+    },
+  );
   const watcher = await createRunWatcher({ db, fanOut, onError });
   const streams = createOpenStreams();
   metrics.gauge("shaman_open_streams", "Open event streams of callers", streams.count);
@@ -67,7 +79,7 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
     log,
     tenancy: config.tenancy,
     rateLimits: createRateLimits(redis),
-    isQueueFull: createQueueDepth(db),
+    isQueueFull: createQueueDepth({ db, clock: systemClock }),
     onEnqueueFailed: (error: Error, runId: string) => log.error("enqueue_failed", error, { runId }),
   };
 
@@ -112,8 +124,11 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
     sendTask(deps, { request, reply }, request.params.id),
   );
 
-  const flush = (): void => void authenticator.flush().catch((error: unknown) => log.error("flush_failed", error));
-  const timer = setInterval(flush, FLUSH_MS);
+  const flushFailed = (error: unknown): void => log.error("flush_failed", error);
+  const timers = [
+    setInterval(() => void authenticator.flushRefusals().catch(flushFailed), REFUSALS_MS),
+    setInterval(() => void authenticator.flush().catch(flushFailed), LAST_USED_MS),
+  ];
 
   return {
     log,
@@ -123,9 +138,10 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
     },
     close: async () => {
       ready = false;
-      clearInterval(timer);
+      timers.forEach(clearInterval);
       await closeGracefully(app, config.server.shutdownGraceMs);
       watcher.close();
+      changes.close();
       await authenticator.flush().catch(onError);
       redis?.disconnect();
       await Promise.allSettled([queue.close(), fanOut.close()]);

@@ -83,6 +83,20 @@ export const nodeProcess = (
   env: options.env,
 });
 
+const SERVER_NODE = new URL("../../scripts/server-node", import.meta.url);
+
+/** Starts one of the product's servers as `npm start` does, under the Node that runs the bench. */
+export const serverProcess = (
+  name: string,
+  file: URL,
+  options: { readonly args?: readonly string[]; readonly env: Readonly<Record<string, string>> },
+): StartProcess => ({
+  name,
+  command: SERVER_NODE.pathname,
+  args: [file.pathname, ...(options.args ?? [])],
+  env: { ...options.env, SHAMAN_NODE: process.execPath },
+});
+
 /** A port of loopback that was free a moment ago. */
 export const freePort = async (): Promise<number> => {
   const server = createServer().listen(0, "127.0.0.1");

@@ -1,4 +1,5 @@
 import { spawn, type ChildProcess } from "node:child_process";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AppError } from "@shaman/kernel";
@@ -15,6 +16,8 @@ export type NodeProgram = {
   readonly log: (name: string, line: string) => void;
 };
 
+/** Says how much memory a server's Node may keep, however it is started. */
+const SERVER_NODE = join(import.meta.dirname, "..", "..", "scripts", "server-node");
 const READY_TIMEOUT_MS = 60_000;
 const REQUEST_TIMEOUT_MS = 2_000;
 const POLL_MS = 40;
@@ -36,9 +39,9 @@ const stopChild = async (child: ChildProcess, exited: Promise<unknown>): Promise
 
 /** Starts the program in a process group of its own, so that a Ctrl-C in the terminal reaches only us. */
 const spawnProgram = (program: NodeProgram): Running => {
-  const child = spawn(process.execPath, [program.main, ...program.args], {
+  const child = spawn(SERVER_NODE, [program.main, ...program.args], {
     detached: true,
-    env: program.env,
+    env: { ...program.env, SHAMAN_NODE: process.execPath },
     stdio: ["ignore", "pipe", "pipe"],
   });
   passOn(child, program);

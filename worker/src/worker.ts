@@ -6,6 +6,7 @@ import { createDb } from "@shaman/db";
 import { newId, systemClock } from "@shaman/kernel";
 import { createOutbound } from "@shaman/outbound";
 import {
+  deleteOldChanges,
   createPostgresFanOut,
   createPostgresJobQueue,
   createRedisFanOut,
@@ -48,6 +49,7 @@ const WAITING_POLL_MS = 1_000;
 const DUE_POLL_MS = 500;
 const SEAL_MS = 5_000;
 const JTI_CLEANUP_MS = 60_000;
+const CHANGES_CLEANUP_MS = 10 * 60_000;
 const HANDOVER_MS = 5_000;
 
 /** Starts a worker: everything it needs is made here and handed on. */
@@ -57,13 +59,13 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
   const log = createLogger({ process: "worker", level: config.log.level });
   const metrics = createMetrics();
   const onError = (error: unknown): void => log.error("connection_failed", error);
-  const db = createDb({ ...config.database, name, onError });
+  const db = createDb({ ...config.database, name, onError, keepFull: true });
   await db.check();
   const { url } = config.database;
   const queueOptions = { name, onError, takes: true };
   const queue =
     config.redis === null
-      ? createPostgresJobQueue({ ...queueOptions, url, poolSize: config.database.poolSize })
+      ? createPostgresJobQueue({ ...queueOptions, url, poolSize: config.database.poolSize, keepFull: true })
       : createRedisJobQueue({ ...queueOptions, url: config.redis.url });
   const fanOut =
     config.redis === null
@@ -159,6 +161,7 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
   every("sweep", config.worker.sweepMs, { ...periodic, work: sweep });
   every("seal", SEAL_MS, { ...periodic, work: () => sealAudit({ db }, { signal: stopping.signal }) });
   every("jti", JTI_CLEANUP_MS, { ...periodic, work: () => deleteExpiredJtis({ db, clock: systemClock }) });
+  every("changes", CHANGES_CLEANUP_MS, { ...periodic, work: () => deleteOldChanges({ db }) });
 
   return {
     log,

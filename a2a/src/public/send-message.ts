@@ -1,5 +1,5 @@
 import { invalidParams, type SendParams } from "@shaman/a2a-wire";
-import { agentResource } from "@shaman/access";
+import { agentResource, type Authenticator } from "@shaman/access";
 import type { Db } from "@shaman/db";
 import { abortAfter, isId, unwrap, userError, type AppError } from "@shaman/kernel";
 import type { FanOut } from "@shaman/queue";
@@ -186,10 +186,16 @@ export const awaitAnswer = async (deps: SendDeps, call: Call, taken: Taken): Pro
   return task;
 };
 
-/** The permission that calling an agent takes. */
-export const assertMayExecute = ({ principal, agent }: Call): void => {
+/** The permission that calling an agent takes; a refusal is audited. */
+export const assertMayExecute = (
+  { authenticator }: { readonly authenticator: Pick<Authenticator, "noteForbidden"> },
+  { principal, agent, ip }: Pick<Call, "principal" | "agent" | "ip">,
+): void => {
   const { name } = agent.definition;
-  if (principal.can("agent:execute", agentResource(name))) return;
+  const [action, resource] = ["agent:execute", agentResource(name)];
+  if (principal.can(action, resource)) return;
+  const { orgId, apiKeyId } = principal;
+  if (apiKeyId !== null) authenticator.noteForbidden({ orgId, keyId: apiKeyId, ip, action, resource });
   throw userError(
     "forbidden",
     `This key may not call the agent ${name}. It needs the permission agent:execute on /agents/${name}/.`,

@@ -90,7 +90,7 @@ const open = async (
   const agent = await deps.agents.resolveExposed({ orgId: caller.value.organization.id, name: agentName });
   if (!agent.ok) return agent;
   const opened = { ...caller.value, agent: agent.value, protocol: "jsonrpc" as const, traced: activates(request) };
-  assertMayExecute(opened);
+  assertMayExecute(deps, opened);
   return ok(opened);
 };
 

@@ -44,7 +44,7 @@ export const executeShortForm = async (
     traced: false,
     ...(idempotencyKey !== undefined && { idempotencyKey }),
   };
-  assertMayExecute(call);
+  assertMayExecute(deps, call);
   const body = unwrap(parseJson(typeof request.body === "string" ? request.body : ""));
   const send = unwrap(toSendParams(call, body));
   const { taskId, contextId, view } = await takeMessage(deps, call, { send, durable: "at once" });

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { request } from "undici";
-import { freePort, nodeProcess, startProcess, type RunningProcess } from "../processes.ts";
+import { freePort, serverProcess, startProcess, type RunningProcess } from "../processes.ts";
 import { startRedis, type Postgres } from "../stores.ts";
 import type { Seeder } from "./shaman-seed.ts";
 import { ANSWER_PROMPT, ANSWER_TEXT, stopAll, type Backend, type Target } from "./target.ts";
@@ -60,7 +60,7 @@ export const startShaman = async (
     main: { readonly file: URL; readonly args?: readonly string[]; readonly port: number },
     env: Readonly<Record<string, string>>,
   ): Promise<RunningProcess> =>
-    startProcess(nodeProcess(name, main.file, { args: main.args ?? [], env }), () => isReadyAt(main.port));
+    startProcess(serverProcess(name, main.file, { args: main.args ?? [], env }), () => isReadyAt(main.port));
   const role = (name: "public" | "internal") => ({
     file: a2a,
     args: ["--role", name, "--port", String(ports[name])],

@@ -172,6 +172,50 @@ describe("an API key", () => {
     expect(await attempt(orgId, quiet.key.reveal())).toBe("unauthenticated");
   });
 
+  test("is remembered while every change is told, and for 5 seconds after that ends: then it is asked for, or refused", async () => {
+    const { orgId, createKey, clock, deps, operator } = await given();
+    const { key, record } = await createKey();
+    const db = database.as("public");
+    let away = false;
+    let toldUntilMs = clock.now();
+    const asked = { times: 0 };
+    const { authenticator, attempt } = givenAuthenticator(clock, {
+      toldUntilMs: () => toldUntilMs,
+      db: {
+        ...db,
+        withOrg: (org, work) => {
+          asked.times += 1;
+          return away ? Promise.reject(new Error("gone")) : db.withOrg(org, work);
+        },
+      },
+    });
+    for (let seconds = 0; seconds < 240; seconds += 1) {
+      expect(await attempt(orgId, key.reveal())).toBe("ok");
+      clock.forward(1_000);
+      toldUntilMs = clock.now();
+    }
+    expect(asked.times).toBe(1);
+
+    // PostgreSQL is away: nothing is told, and nobody knows whether the key was revoked.
+    away = true;
+    clock.forward(4_999);
+    expect(await attempt(orgId, key.reveal())).toBe("ok");
+    clock.forward(1);
+    await expect(attempt(orgId, key.reveal())).rejects.toThrow("gone");
+    away = false;
+    unwrap(await revokeApiKey(deps, operator, { keyId: record.id }));
+    expect(await attempt(orgId, key.reveal())).toBe("unauthenticated");
+
+    // What changes without being told, as by a restored table, is believed for minutes and not for ever.
+    const other = await createKey();
+    expect(await attempt(orgId, other.key.reveal())).toBe("ok");
+    unwrap(await revokeApiKey(deps, operator, { keyId: other.record.id }));
+    clock.forward(5 * 60_000);
+    toldUntilMs = clock.now();
+    expect(await attempt(orgId, other.key.reveal())).toBe("unauthenticated");
+    authenticator.invalidateAll();
+  });
+
   test("that is being looked up while it is revoked is not remembered as good", async () => {
     const { orgId, createKey, clock, deps, operator } = await given();
     const { key, record } = await createKey();
@@ -278,13 +322,31 @@ describe("the authenticator", () => {
     });
   });
 
+  test("audits what good keys were not permitted to do, counted together", async () => {
+    const { orgId, createKey, clock } = await given();
+    const { record } = await createKey({ agents: ["A"] });
+    const { authenticator } = givenAuthenticator(clock);
+    const act = { orgId, keyId: record.id, ip: "10.0.0.9", action: "agent:execute", resource: agentResource("B") };
+    for (let n = 0; n < 3; n += 1) authenticator.noteForbidden(act);
+    await authenticator.flushRefusals();
+    await authenticator.flushRefusals();
+    expect((await auditOf(orgId)).filter(({ result }) => result === "denied")).toEqual([
+      {
+        action: "agent:execute",
+        actor: `key:${record.id}`,
+        result: "denied",
+        details: { reason: "forbidden", times: 3 },
+      },
+    ]);
+  });
+
   test("keeps what it could not write about last uses for the next time", async () => {
     const { orgId, createKey, clock, deps, operator } = await given();
     const { key } = await createKey();
     const db = database.as("public");
     let away = false;
     const { authenticator, attempt } = givenAuthenticator(clock, {
-      db: { ...db, withOrg: (org, work) => (away ? Promise.reject(new Error("gone")) : db.withOrg(org, work)) },
+      db: { ...db, batch: (...input) => (away ? Promise.reject(new Error("gone")) : db.batch(...input)) },
     });
     await attempt(orgId, key.reveal());
     away = true;

@@ -1,6 +1,6 @@
 import { timingSafeEqual } from "node:crypto";
 import type { Db } from "@shaman/db";
-import { err, ok, userError, type AppError, type Clock, type Result } from "@shaman/kernel";
+import { createFreshness, err, ok, userError, type AppError, type Clock, type Result } from "@shaman/kernel";
 import { LRUCache } from "lru-cache";
 import { hashApiKey, parseApiKey } from "./api-key-format.ts";
 import type { Origin } from "./access-deps.ts";
@@ -8,7 +8,7 @@ import { createPermissionCheck, type Grant } from "./grants.ts";
 import { createIpAllowList, type IpAllowList } from "./ip-allow-list.ts";
 import { createLastUsed } from "./last-used.ts";
 import type { Principal } from "./principal.ts";
-import { createRefusalLog, type Refusal, type RefusalReason } from "./refusal-log.ts";
+import { createRefusalLog, type ForbiddenAct, type Refusal, type RefusalReason } from "./refusal-log.ts";
 
 export type AuthenticateInput = {
   readonly orgId: string;
@@ -26,8 +26,10 @@ export type AuthenticatorDeps = {
   readonly onRefused?: (refusal: Refusal) => void;
   /** Keys remembered at most, and as many unknown ids. */
   readonly cacheEntries?: number;
-  /** How long an answer is used without asking again; revocation takes this long where no event arrives. */
+  /** How old a remembered answer may be; revocation takes this long where nothing is told. */
   readonly cacheTtlMs?: number;
+  /** Until when every change of a key was told to this authenticator; what it remembers was true then. */
+  readonly toldUntilMs?: () => number;
 };
 
 export type Authenticator = {
@@ -40,7 +42,11 @@ export type Authenticator = {
   readonly invalidateKey: (key: { readonly orgId: string; readonly keyId: string }) => void;
   /** Forgets everything: call it when announcements may have been missed. */
   readonly invalidateAll: () => void;
-  /** Writes when keys were last used and which were refused; call it on a timer and before stopping. */
+  /** Notes that a key was good and may not do this all the same: it is audited as other refusals are. */
+  readonly noteForbidden: (act: ForbiddenAct) => void;
+  /** Writes which keys were refused; call it on a timer of a few seconds. */
+  readonly flushRefusals: () => Promise<void>;
+  /** Writes that, and when keys were last used, a statement an organization; call it now and then, and before stopping. */
   readonly flush: () => Promise<void>;
 };
 
@@ -55,7 +61,7 @@ type KnownKey = {
   readonly allowList: IpAllowList | null;
 };
 
-type Answer = { readonly key: KnownKey | null; readonly freshUntilMs: number };
+type Answer = { readonly key: KnownKey | null; readonly askedMs: number };
 
 const unauthenticated = (): { readonly ok: false; readonly error: AppError } =>
   err(
@@ -66,12 +72,13 @@ const unauthenticated = (): { readonly ok: false; readonly error: AppError } =>
   );
 
 /**
- * Authenticates API keys with a short memory: a key seen within the last seconds costs one SHA-256 and a look-up.
+ * Authenticates API keys with a memory: a key that is known, and known to be unchanged, costs one SHA-256.
  * Unknown ids are remembered apart from keys, so that a flood of them pushes no key out.
  */
 export const createAuthenticator = (deps: AuthenticatorDeps): Authenticator => {
   const max = deps.cacheEntries ?? DEFAULT_CACHE_ENTRIES;
-  const ttlMs = deps.cacheTtlMs ?? DEFAULT_CACHE_TTL_MS;
+  const { clock, toldUntilMs } = deps;
+  const isFresh = createFreshness({ clock, toldUntilMs, ttlMs: deps.cacheTtlMs ?? DEFAULT_CACHE_TTL_MS });
   const keys = new LRUCache<string, Answer>({ max });
   const unknown = new LRUCache<string, Answer>({ max });
   const loading = new Map<string, Promise<Answer>>();
@@ -81,9 +88,9 @@ export const createAuthenticator = (deps: AuthenticatorDeps): Authenticator => {
 
   const load = async (orgId: string, keyId: string): Promise<Answer> => {
     // Counted from before the question: what comes back may be as old as that.
-    const freshUntilMs = deps.clock.now() + ttlMs;
+    const askedMs = clock.now();
     const before = invalidations;
-    const answer = { key: await loadKey(deps.db, { orgId, keyId }), freshUntilMs };
+    const answer = { key: await loadKey(deps.db, { orgId, keyId }), askedMs };
     // A key changed while we asked: answer this once, remember nothing.
     if (before === invalidations) (answer.key === null ? unknown : keys).set(`${orgId} ${keyId}`, answer);
     return answer;
@@ -92,7 +99,7 @@ export const createAuthenticator = (deps: AuthenticatorDeps): Authenticator => {
   const find = (orgId: string, keyId: string): Answer | Promise<Answer> => {
     const name = `${orgId} ${keyId}`;
     const cached = keys.get(name) ?? unknown.get(name);
-    if (cached !== undefined && cached.freshUntilMs > deps.clock.now()) return cached;
+    if (cached !== undefined && isFresh(cached.askedMs)) return cached;
     const running = loading.get(name);
     if (running !== undefined) return running;
     const started = load(orgId, keyId).finally(() => {
@@ -136,6 +143,8 @@ export const createAuthenticator = (deps: AuthenticatorDeps): Authenticator => {
       unknown.clear();
       loading.clear();
     },
+    noteForbidden: refusals.noteForbidden,
+    flushRefusals: refusals.flush,
     flush: async () => {
       await lastUsed.flush();
       await refusals.flush();

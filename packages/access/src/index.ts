@@ -1,4 +1,4 @@
-export { formatCacheChange, parseCacheChange } from "./cache-change.ts";
+export { formatCacheChange, isCacheChange, parseCacheChange } from "./cache-change.ts";
 export type { CacheChange } from "./cache-change.ts";
 export type { AccessDeps, KeyChange, Origin } from "./access-deps.ts";
 export { auditOf, forbidden } from "./access-deps.ts";

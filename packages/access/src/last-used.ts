@@ -38,14 +38,19 @@ export const createLastUsed = (deps: { readonly db: Db }): LastUsed => {
 
 /** Rows that another instance is writing right now are skipped: its time is as good as ours, and nobody waits. */
 const write = (db: Db, orgId: string, uses: readonly KeyUse[]): Promise<unknown> =>
-  db.withOrg(orgId, (tx) =>
-    tx.query({
-      name: "api_key_last_used",
-      text: `WITH used AS (SELECT id, to_timestamp(at::double precision / 1000) AS at
+  db.batch(
+    orgId,
+    [
+      {
+        name: "api_key_last_used",
+        text: `WITH used AS (SELECT id, to_timestamp(at::double precision / 1000) AS at
           FROM unnest($2::text[], $3::bigint[]) AS used (id, at)),
         free AS (SELECT k.id FROM api_key k JOIN used USING (id) WHERE k.org_id = $1 FOR NO KEY UPDATE OF k SKIP LOCKED)
         UPDATE api_key k SET last_used_at = greatest(k.last_used_at, used.at)
         FROM used JOIN free USING (id) WHERE k.org_id = $1 AND k.id = used.id`,
-      values: [orgId, uses.map((use) => use.keyId), uses.map((use) => use.atMs)],
-    }),
+        values: [orgId, uses.map((use) => use.keyId), uses.map((use) => use.atMs)],
+      },
+    ],
+    // Nobody waits for it, and the next use says it again.
+    { durable: "later" },
   );

@@ -14,9 +14,22 @@ export type Refusal = {
   readonly ip: string | undefined;
 };
 
-export type RefusalLog = { readonly note: (refusal: Refusal) => void; readonly flush: () => Promise<void> };
+/** Something that a good key is not permitted to do. */
+export type ForbiddenAct = {
+  readonly orgId: string;
+  readonly keyId: string;
+  readonly ip: string | undefined;
+  readonly action: string;
+  readonly resource: string;
+};
 
-type Counted = Refusal & { readonly keyId: string; times: number };
+export type RefusalLog = {
+  readonly note: (refusal: Refusal) => void;
+  readonly noteForbidden: (act: ForbiddenAct) => void;
+  readonly flush: () => Promise<void>;
+};
+
+type Counted = ForbiddenAct & { readonly reason: RefusalReason | "forbidden"; times: number };
 
 const MAX_ROWS_A_FLUSH = 1_000;
 
@@ -27,14 +40,19 @@ const MAX_ROWS_A_FLUSH = 1_000;
 export const createRefusalLog = (deps: { readonly db: Db; readonly origin: Origin }): RefusalLog => {
   let counted = new Map<string, Counted>();
 
+  const count = (refused: Omit<Counted, "times">): void => {
+    const name = [refused.keyId, refused.reason, refused.ip, refused.action, refused.resource].join(" ");
+    const known = counted.get(name);
+    if (known !== undefined) known.times += 1;
+    else if (counted.size < MAX_ROWS_A_FLUSH) counted.set(name, { ...refused, times: 1 });
+  };
+
   return {
     note: ({ keyId, ...refusal }) => {
       if (keyId === undefined) return;
-      const name = `${keyId} ${refusal.reason} ${refusal.ip ?? ""}`;
-      const known = counted.get(name);
-      if (known !== undefined) known.times += 1;
-      else if (counted.size < MAX_ROWS_A_FLUSH) counted.set(name, { ...refusal, keyId, times: 1 });
+      count({ ...refusal, keyId, action: "apiKey:use", resource: apiKeyResource(keyId) });
     },
+    noteForbidden: (act) => count({ ...act, reason: "forbidden" }),
     flush: async () => {
       const taken = counted;
       counted = new Map();
@@ -47,12 +65,12 @@ export const createRefusalLog = (deps: { readonly db: Db; readonly origin: Origi
   };
 };
 
-const entryOf = (origin: Origin, { orgId, keyId, reason, ip, times }: Counted) => ({
+const entryOf = (origin: Origin, { orgId, keyId, action, resource, reason, ip, times }: Counted) => ({
   ...origin,
   orgId,
   actor: `key:${keyId}`,
-  action: "apiKey:use",
-  resource: apiKeyResource(keyId),
+  action,
+  resource,
   result: "denied" as const,
   ip,
   details: { reason, times },

@@ -1,6 +1,7 @@
 import { AppError, type Secret } from "@shaman/kernel";
 import pg from "pg";
 import { BatchQuery } from "./batch-query.ts";
+import { keepFull } from "./full-pool.ts";
 import { createTogether, type Together } from "./together.ts";
 
 /** One statement. A `name` makes it a prepared statement of the connection; a name must always mean the same text. */
@@ -88,6 +89,7 @@ export const poolConfig = (input: {
 }): pg.PoolConfig => ({
   connectionString: input.url.reveal(),
   max: input.poolSize,
+  idleTimeoutMillis: 0,
   application_name: input.name,
   connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
   statement_timeout: STATEMENT_TIMEOUT_MS,
@@ -96,13 +98,15 @@ export const poolConfig = (input: {
   options: input.options ?? PLANNER_OPTIONS,
 });
 
-/** Opens the process's pool. Connections are made when first needed. */
+/** Opens the process's pool. Connections are made when first needed and kept, or all at once with `keepFull`. */
 export const createDb = (input: {
   readonly url: Secret;
   readonly poolSize: number;
   readonly name: string;
   /** Told about connections that broke while idle; the pool replaces them by itself. */
   readonly onError: (error: Error) => void;
+  /** Has all connections open from the start, as a server should; `check` then waits for them. */
+  readonly keepFull?: boolean;
 }): Db => {
   const pool = new pg.Pool({ ...poolConfig(input), types, pipeline: true });
   pool.on("error", input.onError);
@@ -110,6 +114,7 @@ export const createDb = (input: {
   // a listener its error would end the process.
   pool.on("connect", (client) => client.on("error", () => undefined));
 
+  const full = input.keepFull === true ? keepFull(pool, { size: input.poolSize, onError: input.onError }) : undefined;
   const knownStatements = new WeakMap<pg.PoolClient, Set<string>>();
   const runBatch = (client: pg.PoolClient, statements: readonly Statement[]): Promise<readonly pg.QueryResult[]> =>
     new Promise((resolve, reject) => {
@@ -182,6 +187,7 @@ export const createDb = (input: {
       }
     },
     check: async () => {
+      await full?.opened;
       const client = await connect(pool);
       try {
         const { rows } = await run<{ risky: boolean; name: string }>(client, {
@@ -199,7 +205,10 @@ export const createDb = (input: {
         client.release();
       }
     },
-    close: () => pool.end(),
+    close: () => {
+      full?.stop();
+      return pool.end();
+    },
   };
 };
 

@@ -3,6 +3,7 @@ export { AppError, publicMessageOf, toAppError, userError } from "./app-error.ts
 export type { AppErrorFields, ErrorKind } from "./app-error.ts";
 export { systemClock } from "./clock.ts";
 export type { Clock } from "./clock.ts";
+export { createFreshness } from "./freshness.ts";
 export { ID_KINDS, isId, newId } from "./ids.ts";
 export type { IdKind } from "./ids.ts";
 export type { Json, JsonObject } from "./json.ts";

@@ -1,3 +1,5 @@
+export { createChangeFeed, deleteOldChanges } from "./change-feed.ts";
+export type { Change, ChangeFeed } from "./change-feed.ts";
 export { redisConfig } from "./config.ts";
 export { CHANNELS, createPostgresFanOut, createRedisFanOut } from "./fan-out.ts";
 export type { Channel, FanOut } from "./fan-out.ts";

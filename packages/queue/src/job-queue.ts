@@ -1,10 +1,11 @@
-import { createListener } from "@shaman/db";
+import { createListener, keepFull, poolConfig } from "@shaman/db";
 import { type Secret } from "@shaman/kernel";
 import {
   type BackendFactory,
   createPostgresBackend,
   createRedisBackend,
   type IQueueBackend,
+  isPgPool,
   type Job,
   Queue,
   Worker,
@@ -158,22 +159,32 @@ class SturdyClient extends pg.Client {
  * for the disk.
  */
 export const createPostgresJobQueue = (
-  options: JobQueueOptions & { readonly url: Secret; readonly poolSize: number },
+  options: JobQueueOptions & {
+    readonly url: Secret;
+    readonly poolSize: number;
+    /** Has all connections open from the start, as a server should; else they come when first needed. They stay. */
+    readonly keepFull?: boolean;
+  },
 ): JobQueue => {
-  const connection = {
-    connectionString: options.url.reveal(),
-    max: options.poolSize,
-    application_name: `${options.name}-queue`,
-    options: "-c synchronous_commit=off",
-    schema: "bullmq",
+  const { name, onError, url, poolSize } = options;
+  // BullMQ leaves the schema of a pool that it is given to whoever made it.
+  const settings = "-c synchronous_commit=off -c search_path=bullmq";
+  const pool = new pg.Pool({
+    ...poolConfig({ url, poolSize, name: `${name}-queue`, options: settings }),
     Client: SturdyClient,
-  };
-  const root = createPostgresBackend("root", { connection, ...WORKER_OPTIONS }, { withBlockingConnection: false });
-  root.on("error", options.onError);
+  });
+  if (!isPgPool(pool)) throw new Error("This version of BullMQ takes another kind of pool");
+  const root = createPostgresBackend(
+    "root",
+    { connection: pool, ...WORKER_OPTIONS },
+    { withBlockingConnection: false },
+  );
+  root.on("error", onError);
+  const full = options.keepFull === true ? keepFull(pool, { size: poolSize, onError }) : undefined;
   const listener = createListener({
-    url: options.url,
-    name: `${options.name}-queue`,
-    onError: options.onError,
+    url,
+    name: `${name}-queue`,
+    onError,
     onReconnect: () => undefined,
   });
   return createJobQueue(options, {
@@ -185,8 +196,10 @@ export const createPostgresJobQueue = (
         if (orgId !== undefined) handler(orgId);
       }),
     close: async () => {
+      full?.stop();
       await listener.close();
       await root.close();
+      await pool.end();
     },
   });
 };

@@ -78,7 +78,8 @@ export const listWaitingOrganizations = async (db: Db): Promise<readonly string[
 };
 
 const LEASED_ELSEWHERE = `
-SELECT org_id, count(*) AS held FROM run WHERE lease_until > now() AND NOT starts_with(worker, $1 || ':') GROUP BY org_id`;
+SELECT org_id, count(*) AS held FROM run
+WHERE finished_at IS NULL AND lease_until > now() AND NOT starts_with(worker, $1 || ':') GROUP BY org_id`;
 
 /** How many runs of each organization other workers hold: in-flight caps count over all workers. */
 export const countLeasedElsewhere = async (db: Db, worker: string): Promise<ReadonlyMap<string, number>> => {

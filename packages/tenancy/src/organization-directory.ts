@@ -1,5 +1,5 @@
 import type { Db } from "@shaman/db";
-import type { Clock } from "@shaman/kernel";
+import { createFreshness, type Clock } from "@shaman/kernel";
 import { LRUCache } from "lru-cache";
 import { findOrganization } from "./find-organization.ts";
 import { slugOfHost } from "./host.ts";
@@ -9,8 +9,8 @@ export type OrganizationDirectory = {
   /** The organization that a Host header names; undefined when it names none. Throws when the database is away. */
   readonly byHost: (host: string) => Promise<Organization | undefined>;
   readonly byId: (orgId: string) => Promise<Organization | undefined>;
-  /** Forgets everything: call it when a change is announced, or when announcements may have been missed. */
-  readonly invalidate: () => void;
+  /** Forgets an organization when a change of it is told, or everything when changes may have been missed. */
+  readonly invalidate: (orgId?: string) => void;
 };
 
 export type OrganizationDirectoryDeps = {
@@ -20,36 +20,39 @@ export type OrganizationDirectoryDeps = {
   readonly cacheEntries?: number;
   /** How old an answer may be, "there is none" included. */
   readonly cacheTtlMs?: number;
+  /** Until when every change of an organization was told to this directory; what it remembers was true then. */
+  readonly toldUntilMs?: () => number;
 };
 
 const DEFAULT_CACHE_ENTRIES = 20_000;
 const DEFAULT_CACHE_TTL_MS = 5_000;
 
-type Answer = { readonly organization: Organization | undefined; readonly freshUntilMs: number };
+type Answer = { readonly organization: Organization | undefined; readonly askedMs: number };
 
 /**
- * Organizations by host or id, remembered for some seconds. Hosts without an organization are remembered apart, so
+ * Organizations by host or id, remembered while they are known to be unchanged. Hosts without an organization are remembered apart, so
  * that made-up hosts push out none that exists, and each question is asked once however many callers wait for it.
  */
 export const createOrganizationDirectory = (deps: OrganizationDirectoryDeps): OrganizationDirectory => {
   const max = deps.cacheEntries ?? DEFAULT_CACHE_ENTRIES;
-  const ttlMs = deps.cacheTtlMs ?? DEFAULT_CACHE_TTL_MS;
+  const { clock, toldUntilMs } = deps;
+  const isFresh = createFreshness({ clock, toldUntilMs, ttlMs: deps.cacheTtlMs ?? DEFAULT_CACHE_TTL_MS });
   const known = new LRUCache<string, Answer>({ max });
   const missing = new LRUCache<string, Answer>({ max });
   const loading = new Map<string, Promise<Answer>>();
   let invalidations = 0;
 
   const load = async (key: string, by: Parameters<typeof findOrganization>[1]): Promise<Answer> => {
-    const freshUntilMs = deps.clock.now() + ttlMs;
+    const askedMs = clock.now();
     const before = invalidations;
-    const answer = { organization: await findOrganization(deps, by), freshUntilMs };
+    const answer = { organization: await findOrganization(deps, by), askedMs };
     if (before === invalidations) (answer.organization === undefined ? missing : known).set(key, answer);
     return answer;
   };
 
   const find = async (key: string, by: Parameters<typeof findOrganization>[1]): Promise<Organization | undefined> => {
     const cached = known.get(key) ?? missing.get(key);
-    if (cached !== undefined && cached.freshUntilMs > deps.clock.now()) return cached.organization;
+    if (cached !== undefined && isFresh(cached.askedMs)) return cached.organization;
     let running = loading.get(key);
     if (running === undefined) {
       const started = load(key, by).finally(() => {
@@ -67,9 +70,12 @@ export const createOrganizationDirectory = (deps: OrganizationDirectoryDeps): Or
       return slug === undefined ? undefined : find(`slug ${slug}`, { slug });
     },
     byId: (orgId) => find(`id ${orgId}`, { id: orgId }),
-    invalidate: () => {
+    invalidate: (orgId) => {
       invalidations += 1;
-      known.clear();
+      if (orgId === undefined) known.clear();
+      // By its id and by a slug that it may no longer have.
+      else for (const [key, { organization }] of known.entries()) if (organization?.id === orgId) known.delete(key);
+      // It may be new, or have taken a name that was free.
       missing.clear();
       loading.clear();
     },

@@ -72,7 +72,7 @@ describe("organizations", () => {
 });
 
 describe("the look-up by host", () => {
-  const directory = () => {
+  const directory = (more: { toldUntilMs?: () => number } = {}) => {
     const db = database.as("public");
     const asked = { times: 0 };
     let nowMs = 0;
@@ -82,6 +82,7 @@ describe("the look-up by host", () => {
       clock,
       baseDomain: "localhost",
       cacheEntries: 10,
+      ...more,
     });
     return { ...made, asked, forward: (ms: number) => void (nowMs += ms) };
   };
@@ -120,6 +121,32 @@ describe("the look-up by host", () => {
     for (let n = 0; n < 30; n += 1) await byHost(`flood-${n}.localhost`);
     await byHost(`${organization.slug}.localhost`);
     expect(asked.times).toBe(31);
+  });
+
+  test("asks no more while every change is told, and forgets the changed organization alone, by host and by id", async () => {
+    const [one, two] = [await given(), await given()];
+    let toldUntilMs = 0;
+    const { byHost, byId, invalidate, asked, forward } = directory({ toldUntilMs: () => toldUntilMs });
+    const hosts = [one, two].map(({ organization }) => `${organization.slug}.localhost`);
+    const askAll = async () => {
+      for (const host of hosts) await byHost(host);
+      await byId(one.organization.id);
+      await byHost("nobody.localhost");
+    };
+    await askAll();
+    forward(60_000);
+    toldUntilMs = 60_000;
+    await askAll();
+    expect(asked.times).toBe(4);
+    unwrap(await updateOrganizationSettings(deps, one.operator, { run: { maxSteps: 3 } }));
+    invalidate(one.organization.id);
+    expect((await byHost(hosts[0] ?? ""))?.settings.run.maxSteps).toBe(3);
+    expect((await byId(one.organization.id))?.settings.run.maxSteps).toBe(3);
+    await byHost(hosts[1] ?? "");
+    expect(asked.times).toBe(6);
+    forward(5_000);
+    await askAll();
+    expect(asked.times).toBe(10);
   });
 
   test("forgets on an announcement, and throws while the database is away", async () => {

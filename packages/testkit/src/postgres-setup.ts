@@ -14,7 +14,7 @@ declare module "vitest" {
 
 /** Starts one PostgreSQL for the whole test run and migrates the database that every test clones. */
 export const setup = async (project: TestProject): Promise<() => Promise<void>> => {
-  const postgres = await startTemporaryPostgres({ settings: { max_connections: "300" } });
+  const postgres = await startTemporaryPostgres({ settings: { max_connections: "600" } });
   const databaseUrl = new Secret(postgres.url);
   await migrate({ databaseUrl, roleSecret: TEST_ROLE_SECRET });
   await migrateJobQueue({ databaseUrl });

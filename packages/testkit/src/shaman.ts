@@ -114,6 +114,8 @@ export const startShaman = async (options: ShamanOptions = {}): Promise<Shaman> 
     SWEEP_MS: "500",
     SWEEP_AFTER_MS: "1000",
     SHUTDOWN_GRACE_MS: "1000",
+    // Connections are opened at the start, and the files of a test run share one PostgreSQL.
+    DATABASE_POOL_SIZE: "5",
     ...(options.redisUrl !== undefined && { REDIS_URL: options.redisUrl }),
     ...options.env,
   };

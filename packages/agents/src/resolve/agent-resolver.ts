@@ -1,5 +1,5 @@
 import type { Db } from "@shaman/db";
-import { err, ok, userError, type AppError, type Clock, type Result } from "@shaman/kernel";
+import { createFreshness, err, ok, userError, type AppError, type Clock, type Result } from "@shaman/kernel";
 
 import type { AgentDefinition } from "../definition/agent-definition.ts";
 import { nameOfPath } from "../definition/agent-name.ts";
@@ -45,12 +45,13 @@ export type AgentResolver = {
 export type AgentResolverDeps = {
   readonly db: Db;
   readonly clock: Clock;
-  /** True while this process certainly hears of every switch: names are then looked up again once a minute only. */
-  readonly hearsOfSwitches?: () => boolean;
+  /** Until when every switch was told to this resolver; the names that it remembers were true then. */
+  readonly toldUntilMs?: () => number;
 };
 
 const LIVE_MS = 1_000;
-const LIVE_WHILE_LISTENING_MS = 60_000;
+/** Longer than the time between two looks at what has changed. */
+const LIVE_WHILE_TOLD_MS = 5_000;
 /** Names in memory, over all organizations. */
 const MAX_LIVE_NAMES = 200_000;
 /** Characters of definitions, and entries of manifests, in memory. */
@@ -121,24 +122,28 @@ type Names = {
 };
 
 const createNames = (deps: AgentResolverDeps): Names => {
-  const cache = createWeightedCache<{ readonly names: LiveNames; readonly loadedMs: number }>(MAX_LIVE_NAMES);
+  const cache = createWeightedCache<{ readonly names: LiveNames; readonly askedMs: number }>(MAX_LIVE_NAMES);
+  const { clock, toldUntilMs } = deps;
+  const isFresh = createFreshness({
+    clock,
+    toldUntilMs,
+    ttlMs: toldUntilMs === undefined ? LIVE_MS : LIVE_WHILE_TOLD_MS,
+  });
   let once = createOnce<LiveNames>();
   // What was asked before an invalidation may not be remembered after it.
   let generation = 0;
   const peek: Names["peek"] = (orgId) => {
     const entry = cache.get(orgId);
-    if (entry === undefined) return undefined;
-    const maxAgeMs = deps.hearsOfSwitches?.() === true ? LIVE_WHILE_LISTENING_MS : LIVE_MS;
-    return deps.clock.now() - entry.loadedMs < maxAgeMs ? entry.names : undefined;
+    return entry !== undefined && isFresh(entry.askedMs) ? entry.names : undefined;
   };
   return {
     peek,
     load: (orgId) =>
       once(orgId, async () => {
         const asked = generation;
-        const loadedMs = deps.clock.now();
+        const askedMs = clock.now();
         const names = await loadLiveNames(deps.db, orgId);
-        if (asked === generation) cache.set(orgId, { names, loadedMs }, names.byName.size + 1);
+        if (asked === generation) cache.set(orgId, { names, askedMs }, names.byName.size + 1);
         return names;
       }),
     invalidate: (orgId) => {
@@ -171,7 +176,7 @@ const external = (name: string, url: string): AppError =>
 
 /**
  * Finds agents: by public name at what is live, and by path or name at a commit that a run has pinned. What is known
- * costs no query: versions and snapshots never change, live names are trusted for a second.
+ * costs no query: versions and snapshots never change, live names are trusted for a second, or while every switch is told.
  */
 export const createAgentResolver = (deps: AgentResolverDeps): AgentResolver => {
   const versions = createVersions(deps.db);
