@@ -19,10 +19,9 @@ export type ResolvedAgent = {
   readonly definition: AgentDefinition;
 };
 
-export type PinnedInput = {
-  readonly orgId: string;
-  readonly repositoryId: string;
-  readonly commit: string;
+type PinnedSnapshot = { readonly orgId: string; readonly repositoryId: string; readonly commit: string };
+
+export type PinnedInput = PinnedSnapshot & {
   /** The agent's path in the repository, or a name that an agent of it may use: alias, name, or path. */
 } & ({ readonly path: string } | { readonly name: string });
 
@@ -34,6 +33,8 @@ export type AgentResolver = {
   readonly resolveExposed: (input: { readonly orgId: string; readonly name: string }) => Promise<Result<ResolvedAgent>>;
   /** An agent of a repository at a commit, private or not. Errors: `agent_not_found`, `agent_external`. */
   readonly resolvePinned: (input: PinnedInput) => Promise<Result<ResolvedAgent>>;
+  /** Agents of a repository at a commit, private ones too, ordered by path: the first `limit` of them. */
+  readonly listPinned: (input: PinnedSnapshot & { readonly limit: number }) => Promise<readonly ResolvedAgent[]>;
   /** All exposed agents, ordered by name. */
   readonly listExposed: (orgId: string) => Promise<readonly ResolvedAgent[]>;
   /** The agent that answers for the organization: what `agents.json` says, or the only one that is exposed. */
@@ -199,7 +200,7 @@ export const createAgentResolver = (deps: AgentResolverDeps): AgentResolver => {
     return ok(toResolved(orgId, live, version));
   };
 
-  const manifestOf = async (at: PinnedInput): Promise<SnapshotManifest | undefined> => {
+  const manifestOf = async (at: PinnedSnapshot): Promise<SnapshotManifest | undefined> => {
     const key = `${at.orgId}\n${at.repositoryId}\n${at.commit}`;
     const known = manifests.get(key);
     if (known !== undefined) return known;
@@ -230,6 +231,21 @@ export const createAgentResolver = (deps: AgentResolverDeps): AgentResolver => {
       const version = versions.peek(orgId, versionId) ?? (await versions.load(orgId, [versionId])).get(versionId);
       if (version === undefined) return err(notFound(wanted, []));
       return ok({ orgId, repositoryId, commit, agentId: version.agentId, versionId, definition: version.definition });
+    },
+    listPinned: async ({ limit, ...at }) => {
+      const manifest = await manifestOf(at);
+      if (manifest === undefined) return [];
+      const { orgId, repositoryId, commit } = at;
+      const ids = Object.entries(manifest.agents)
+        .toSorted(([a], [b]) => (a < b ? -1 : 1))
+        .slice(0, limit)
+        .map(([, versionId]) => versionId);
+      const loaded = await versions.load(orgId, ids);
+      return ids.flatMap((versionId) => {
+        const version = loaded.get(versionId);
+        if (version === undefined) return [];
+        return [{ orgId, repositoryId, commit, agentId: version.agentId, versionId, definition: version.definition }];
+      });
     },
     listExposed: async (orgId) => {
       const { agents } = names.peek(orgId) ?? (await names.load(orgId));
