@@ -11,7 +11,12 @@ import type { Json, JsonObject } from "@shaman/kernel";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 
 type Call = { readonly name: string; readonly input: JsonObject };
-type Turn = { readonly match?: JsonObject; readonly text?: string; readonly toolCalls?: readonly Call[]; readonly error?: Json };
+type Turn = {
+  readonly match?: JsonObject;
+  readonly text?: string;
+  readonly toolCalls?: readonly Call[];
+  readonly error?: Json;
+};
 
 const call = (agent: string, message: string): Call => ({ name: "call_agent", input: { agent, message } });
 const ask = (question: string): Call => ({ name: "request_input", input: { question } });
@@ -40,10 +45,17 @@ const FILES = {
     { match: { turn: 2 }, text: "no fraud" },
   ]),
   ...hidden("Deep", [{ text: "deep enough" }]),
-  ...exposed("Strangers", [
-    { match: { turn: 1 }, toolCalls: [call("Secret", "hi"), call("Stok", "hi"), call("Nobody", "hi"), call("Outside", "hi")] },
-    { match: { toolResult: "Did you mean Stock" }, text: "None of them." },
-  ], "calls: [Outside]"),
+  ...exposed(
+    "Strangers",
+    [
+      {
+        match: { turn: 1 },
+        toolCalls: [call("Secret", "hi"), call("Stok", "hi"), call("Nobody", "hi"), call("Outside", "hi")],
+      },
+      { match: { toolResult: "Did you mean Stock" }, text: "None of them." },
+    ],
+    "calls: [Outside]",
+  ),
   ...exposed("Narcissus", endless(call("Narcissus", "again")), "limits: {maxSteps: 4}"),
   ...exposed("Ping", endless(call("Pong", "ping"))),
   ...exposed("Pong", endless(call("Ping", "pong"))),
@@ -59,11 +71,15 @@ const FILES = {
     { match: { turn: 1 }, toolCalls: [ask("Which size?")] },
     { match: { turn: 2, toolResult: { regex: "answered: (?P<size>\\w+)" } }, text: "{{size}}" },
   ]),
-  ...exposed("Cashier", [
-    { match: { turn: 1 }, text: "I charge.", toolCalls: [write("charge", "100 EUR")] },
-    { match: { toolResult: "was handed" }, text: "Charged." },
-    { match: { toolResult: "refused" }, text: "Not charged." },
-  ], "approval: [write_artifact]"),
+  ...exposed(
+    "Cashier",
+    [
+      { match: { turn: 1 }, text: "I charge.", toolCalls: [write("charge", "100 EUR")] },
+      { match: { toolResult: "was handed" }, text: "Charged." },
+      { match: { toolResult: "refused" }, text: "Not charged." },
+    ],
+    "approval: [write_artifact]",
+  ),
   ...exposed("CashierAbove", [
     { match: { turn: 1 }, toolCalls: [call("Cashier", "charge 100 EUR")] },
     { match: { turn: 2 }, text: "The cashier has answered." },
@@ -74,12 +90,16 @@ const FILES = {
     { match: { turn: 3, toolResult: "Scribe has shared another value" }, text: "As it should be." },
   ]),
   ...hidden("Reader", [
-    { match: { turn: 1 }, toolCalls: [{ name: "run_data_read", input: { name: "order" } }, { name: "run_data_read", input: {} }] },
+    {
+      match: { turn: 1 },
+      toolCalls: [
+        { name: "run_data_read", input: { name: "order" } },
+        { name: "run_data_read", input: {} },
+      ],
+    },
     { match: { toolResult: '{"id":7}' }, text: "It is 7" },
   ]),
-  ...exposed("Patient", [
-    { match: { turn: 1 }, toolCalls: [call("Hang", "wait")] },
-  ]),
+  ...exposed("Patient", [{ match: { turn: 1 }, toolCalls: [call("Hang", "wait")] }]),
   ...hidden("Hang", [{ text: "Thinking", error: "hang" }]),
   ...exposed("Careful", [
     { match: { turn: 1 }, toolCalls: [call("Broken", "try"), call("Greedy", "try")] },
@@ -88,8 +108,22 @@ const FILES = {
   ...hidden("Broken", [{ text: "Half", error: { status: 400 } }]),
   ...hidden("Greedy", endless(write("more")), "limits: {maxSteps: 3}"),
   ...exposed("Shallow", [{ toolCalls: [call("Stock", "x")] }], "limits: {maxDepth: 1}"),
-  ...exposed("TooDeep", [{ match: { turn: 1 }, toolCalls: [call("Fraud", "x")] }, { match: { turn: 2 }, text: "Fraud said no." }], "limits: {maxDepth: 1}"),
-  ...exposed("Parent", [{ match: { turn: 1 }, toolCalls: [call("Greedy2", "x")] }, { match: { turn: 2 }, text: "told" }], "limits: {maxSteps: 6}"),
+  ...exposed(
+    "TooDeep",
+    [
+      { match: { turn: 1 }, toolCalls: [call("Fraud", "x")] },
+      { match: { turn: 2 }, text: "Fraud said no." },
+    ],
+    "limits: {maxDepth: 1}",
+  ),
+  ...exposed(
+    "Parent",
+    [
+      { match: { turn: 1 }, toolCalls: [call("Greedy2", "x")] },
+      { match: { turn: 2 }, text: "told" },
+    ],
+    "limits: {maxSteps: 6}",
+  ),
   ...hidden("Greedy2", endless(write("more"))),
 };
 
@@ -128,7 +162,14 @@ const treeOf = (taskId: string) =>
 const shapeOf = async (taskId: string) =>
   (await treeOf(taskId)).map(({ agent: name, state, parent }) => `${parent ?? "-"}>${name} ${state}`).toSorted();
 const stepsOf = (taskId: string) =>
-  shaman.database.inspect<{ agent: string; position: number; kind: string; name: string; state: string; output: { text: string } }>(
+  shaman.database.inspect<{
+    agent: string;
+    position: number;
+    kind: string;
+    name: string;
+    state: string;
+    output: { text: string };
+  }>(
     `SELECT t.agent, s.position, s.kind, s.name, s.state, s.output FROM step s JOIN task t ON t.id = s.task_id
      WHERE s.run_id = (SELECT run_id FROM task WHERE id = $1) ORDER BY t.created_at, s.position`,
     [taskId],
@@ -184,7 +225,9 @@ describe("an agent that calls others", () => {
     const texts = calls.map(({ output }) => output.text);
     expect(texts[0]).toContain('There is no agent "Secret"');
     expect(texts[1]).toContain("Did you mean Stock?");
-    expect(texts[2]?.replace("Nobody", "Secret").replace(/ Did you mean.*\?/, "")).toBe(texts[0]?.replace(/ Did you mean.*\?/, ""));
+    expect(texts[2]?.replace("Nobody", "Secret").replace(/ Did you mean.*\?/, "")).toBe(
+      texts[0]?.replace(/ Did you mean.*\?/, ""),
+    );
     expect(texts[3]).toContain("from outside");
     expect(await shapeOf(task.id)).toEqual(["->Strangers completed", "Strangers>Outside completed"]);
   });

@@ -19,7 +19,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 const RUNS = 20;
 const STEPS = RUNS * TREE_STEPS;
 
-const atLeast = (count: number, table: string): string => `SELECT 1 FROM ${table} HAVING count(*) >= ${Math.ceil(count)}`;
+const atLeast = (count: number, table: string): string =>
+  `SELECT 1 FROM ${table} HAVING count(*) >= ${Math.ceil(count)}`;
 const finished = (share: number): string => atLeast(STEPS * share, "step WHERE finished_at IS NOT NULL");
 
 /** Who is killed when: with calls just begun, nested calls under way, and calls whose result is on its way. */

@@ -35,9 +35,12 @@ export const createAgentCalls = async (deps: AgentCallsDeps, caller: Caller): Pr
   const { orgId, repositoryId, commit, definition } = caller.agent;
   const own = await deps.agents.listPinned({ orgId, repositoryId, commit, limit: MAX_LISTED });
   const others = await Promise.all(definition.calls.map((name) => listedElsewhere(deps, orgId, name)));
+  const named = Map.groupBy(own, (agent) => agent.definition.name);
+  // By its name, unless another agent of the repository has the same: then by its path.
+  const nameOf = ({ name, path }: AgentDefinition): string => (named.get(name)?.length === 1 ? name : path);
   const listed = [
     ...own.flatMap(({ definition: other }) =>
-      other.path === definition.path ? [] : [{ name: shortestName(other, own), description: other.description }],
+      other.path === definition.path ? [] : [{ name: nameOf(other), description: other.description }],
     ),
     ...others.flat(),
   ];
@@ -48,10 +51,6 @@ export const createAgentCalls = async (deps: AgentCallsDeps, caller: Caller): Pr
     send: (call) => sendToAgent(deps, caller, call),
   };
 };
-
-/** Its name, unless another agent of the repository has the same: then its path. */
-const shortestName = (definition: AgentDefinition, all: readonly ResolvedAgent[]): string =>
-  all.filter((one) => one.definition.name === definition.name).length === 1 ? definition.name : definition.path;
 
 const listedElsewhere = async (deps: AgentCallsDeps, orgId: string, name: string) => {
   const found = await deps.agents.resolveExposed({ orgId, name });

@@ -8,7 +8,6 @@ import {
   recordedAt,
   tell,
   toolOutput,
-  untilCommitted,
   type Events,
   type PlannedCall,
   type RunState,
@@ -80,7 +79,6 @@ async function* share(
     if ((await shared.list()).length >= MAX_SHARED_VALUES) {
       return failed(`This run shares ${MAX_SHARED_VALUES} values already, which is as many as it may.`);
     }
-    yield* untilCommitted(state, signal);
     yield { type: "data", position, name, value };
     written = await shared.whenShared(name, signal);
   }

@@ -14,7 +14,11 @@ export const treeModelSteps = (part: string): number => (part.endsWith("-checker
 const SHORTEST_MS = 5;
 const SPREAD_MS = 30;
 
-const callAgent = (id: string, agent: string, message: string) => ({ id, name: "call_agent", input: { agent, message } });
+const callAgent = (id: string, agent: string, message: string) => ({
+  id,
+  name: "call_agent",
+  input: { agent, message },
+});
 const write = (id: string, content: string) => ({ id, name: "write_artifact", input: { name: `${id}.txt`, content } });
 
 /**

@@ -16,13 +16,16 @@ const callAgentInput = z.strictObject({
   message: z.string().min(1).max(200_000).describe("What it is to do, with everything it has to know for it"),
 });
 
+/** Building a schema takes longer than using it. */
+const SPEC = specOf(CALL_AGENT, "", callAgentInput);
+
 /** The tool that calls another agent, with the agents that may be called. */
 export const callAgentSpec = (agents: readonly ListedAgent[]): ToolSpec => {
   const lines = agents.slice(0, MAX_LISTED).map(({ name, description }) => `- ${name}: ${shorten(description)}`);
   const more = agents.length > MAX_LISTED ? [`- and ${agents.length - MAX_LISTED} more, by name`] : [];
   const intro =
     "Gives another agent a task and waits for its result. The agent sees nothing but your message. Several calls at once run side by side. Agents:";
-  return specOf(CALL_AGENT, [intro, ...lines, ...more].join("\n"), callAgentInput);
+  return { ...SPEC, description: [intro, ...lines, ...more].join("\n") };
 };
 
 const shorten = (text: string): string => {

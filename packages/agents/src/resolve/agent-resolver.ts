@@ -178,6 +178,7 @@ export const createAgentResolver = (deps: AgentResolverDeps): AgentResolver => {
   const versions = createVersions(deps.db);
   const names = createNames(deps);
   const manifests = createWeightedCache<SnapshotManifest>(MAX_MANIFEST_ENTRIES);
+  const lists = createWeightedCache<readonly ResolvedAgent[]>(MAX_DEFINITION_CHARS);
   const onceManifest = createOnce<SnapshotManifest | undefined>();
 
   const toResolved = (orgId: string, live: LiveAgent, version: LoadedVersion): ResolvedAgent => ({
@@ -233,19 +234,25 @@ export const createAgentResolver = (deps: AgentResolverDeps): AgentResolver => {
       return ok({ orgId, repositoryId, commit, agentId: version.agentId, versionId, definition: version.definition });
     },
     listPinned: async ({ limit, ...at }) => {
+      const { orgId, repositoryId, commit } = at;
+      const key = [orgId, repositoryId, commit, limit].join("\n");
+      const known = lists.get(key);
+      if (known !== undefined) return known;
       const manifest = await manifestOf(at);
       if (manifest === undefined) return [];
-      const { orgId, repositoryId, commit } = at;
       const ids = Object.entries(manifest.agents)
         .toSorted(([a], [b]) => (a < b ? -1 : 1))
         .slice(0, limit)
         .map(([, versionId]) => versionId);
       const loaded = await versions.load(orgId, ids);
-      return ids.flatMap((versionId) => {
+      const list = ids.flatMap((versionId) => {
         const version = loaded.get(versionId);
         if (version === undefined) return [];
         return [{ orgId, repositoryId, commit, agentId: version.agentId, versionId, definition: version.definition }];
       });
+      const chars = list.reduce((sum, { definition }) => sum + charsOf(definition), ENTRY_CHARS);
+      lists.set(key, list, chars);
+      return list;
     },
     listExposed: async (orgId) => {
       const { agents } = names.peek(orgId) ?? (await names.load(orgId));
