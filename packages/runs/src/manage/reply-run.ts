@@ -49,7 +49,8 @@ const runIdOf = async (deps: CommandDeps, orgId: string, id: string): Promise<st
   if (!isApprovalId(id)) return id;
   const { rows } = await deps.db.withOrg(orgId, (tx) =>
     tx.query<{ id: string }>({
-      text: "SELECT id FROM run WHERE org_id = $1 AND state = 'suspended' AND waits_for->>'approvalId' = $2 LIMIT 1",
+      text: `SELECT id FROM run WHERE org_id = $1 AND finished_at IS NULL AND state = 'suspended'
+        AND waits_for->>'approvalId' = $2 LIMIT 1`,
       values: [orgId, id],
     }),
   );
