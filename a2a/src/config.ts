@@ -40,13 +40,29 @@ const serverConfig = defineConfig(
   (env) => ({ host: env.LISTEN_HOST, shutdownGraceMs: env.SHUTDOWN_GRACE_MS }),
 );
 
+const callsConfig = defineConfig(
+  {
+    INTERNAL_URL: {
+      schema: z.url("must be a URL such as http://127.0.0.1:5001").default("http://127.0.0.1:5001"),
+      about: "where worker and internal server find the internal server",
+    },
+  },
+  (env) => ({ url: env.INTERNAL_URL }),
+);
+
 /** What both roles read. */
 const common = { server: serverConfig, database: databaseConfig, redis: redisConfig, log: logConfig };
 
 /** The public server holds no key that could mint an internal token, and refuses to start with one. */
 export const publicReaders = { ...common, tenancy: tenancyConfig, proxy: proxyConfig, noJwt: noInternalJwtConfig };
 
-export const internalReaders = { ...common, jwt: internalJwtConfig, secrets: secretsConfig, outbound: outboundConfig };
+export const internalReaders = {
+  ...common,
+  internal: callsConfig,
+  jwt: internalJwtConfig,
+  secrets: secretsConfig,
+  outbound: outboundConfig,
+};
 
 /** Everything this app reads from its environment, in either role. */
 export const readers = { ...publicReaders, ...internalReaders };

@@ -1,12 +1,13 @@
 import {
   createPostgresJtiStore,
   createRedisJtiStore,
+  createTokenMinter,
   createTokenVerifier,
   type TokenClaims,
   type TokenVerifier,
 } from "@shaman/access";
 import { createAgentResolver } from "@shaman/agents";
-import { encodeJsonRpcError, encodingOf } from "@shaman/a2a-wire";
+import { encodeJsonRpcError, encodingOf, openAgentConnections } from "@shaman/a2a-wire";
 import { err, GONE, newId, ok, systemClock, toAppError, userError, type AppError, type Result } from "@shaman/kernel";
 import { createOutbound } from "@shaman/outbound";
 import { openRedis } from "@shaman/queue";
@@ -26,6 +27,7 @@ import type { RunningServer } from "./running-server.ts";
 
 const BODY_LIMIT_BYTES = 16 * 1024 * 1024;
 const REQUEST_TIMEOUT_MS = 30_000;
+const CHILD_CONNECTIONS = 1_024;
 
 const sendRequest = z.object({
   jsonrpc: z.literal("2.0"),
@@ -53,6 +55,9 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
     redis === undefined ? createPostgresJtiStore({ db }) : createRedisJtiStore({ redis, clock: systemClock });
   const verifier = await createTokenVerifier({ keys: config.jwt.keys, clock: systemClock, useJti });
   const outbound = createOutbound(config.outbound);
+  const minter = await createTokenMinter({ keys: config.jwt.keys, clock: systemClock });
+  // A waiting parent holds a connection, so the number of these bounds how many calls are under way at once.
+  const dispatcher = openAgentConnections({ connections: CHILD_CONNECTIONS });
   const watcher = await createRunWatcher({ db, fanOut, onError });
   const organizations = createOrganizationDirectory({
     db,
@@ -76,6 +81,10 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
     watcher,
     verifier,
     log,
+    minter,
+    dispatcher,
+    internalUrl: config.internal.url,
+    openTools: async () => ({ tools: [], problems: [], close: async () => undefined }),
     stopping: stopping.signal,
     agents: createAgentResolver({ db, clock: systemClock }),
     models: { db, secretKeys: config.secrets, outbound },
@@ -109,7 +118,7 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
       changes.close();
       await closeGracefully(app, config.server.shutdownGraceMs);
       redis?.disconnect();
-      await Promise.allSettled([fanOut.close(), outbound.close()]);
+      await Promise.allSettled([fanOut.close(), outbound.close(), dispatcher.destroy()]);
       await db.close();
     },
   };
@@ -138,7 +147,7 @@ const handle = async (deps: HandlerDeps, request: FastifyRequest, reply: Fastify
   });
   deps.stopping.addEventListener("abort", stop);
   const { signal } = closed;
-  const events = executeTask(deps, { context: claims.context, message: params.message, signal });
+  const events = executeTask(deps, { context: claims.context, contextId, message: params.message, signal });
   const envelopes = async function* (): AsyncGenerator<string, void, undefined> {
     const working = { id: taskId, contextId, status: { state: "TASK_STATE_WORKING" } };
     yield JSON.stringify({ jsonrpc: "2.0", id, result: { task: working } });

@@ -10,6 +10,14 @@ const stepLine = ({ position, ...step }: Extract<RecordedEvent, { type: "step" }
   return [`step ${position}`, step.kind, name, step.state, used].filter((part) => part !== undefined).join("  ");
 };
 
+const noticeLine = (notice: Extract<RecordedEvent, { type: "notice" }>["payload"]): string => {
+  const total = notice.total === undefined ? "" : ` of ${notice.total}`;
+  const progress = notice.progress === undefined ? undefined : `${notice.progress}${total}`;
+  return [notice.tool, notice.kind, notice.level, progress, notice.message]
+    .filter((part) => part !== undefined)
+    .join("  ");
+};
+
 /**
  * Prints a run's events for people: streamed text as it comes, everything else on a line of its own that begins with an
  * arrow.
@@ -38,6 +46,12 @@ export const createEventPrinter = (out: (text: string) => void): ((event: Record
       }
       case "step":
         line(stepLine(event.payload));
+        return;
+      case "notice":
+        line(noticeLine(event.payload));
+        return;
+      case "data":
+        line(`${event.payload.agent} shares ${event.payload.name}`);
         return;
       case "run.retry":
         line(`try ${event.payload.attempt} failed (${event.payload.message}), again at ${event.payload.retryAt}`);

@@ -18,6 +18,32 @@ const AGENTS = {
   "Sleeper.md": "---\ndescription: Takes its time\nexposed: true\nmodel: scripted/sleeper.yaml\n---\nYou sleep.\n",
   "Broken.md": "---\ndescription: Fails\nexposed: true\nmodel: scripted/broken.yaml\n---\nYou fail.\n",
   "broken.yaml": "turns:\n  - error: {status: 400}\n",
+  "Cashier.md":
+    "---\ndescription: Charges cards\nexposed: true\nmodel: scripted/cashier.yaml\ntools: [write_artifact]\napproval: [write_artifact]\n---\nYou charge.\n",
+  "cashier.yaml": JSON.stringify({
+    turns: [
+      {
+        match: { turn: 1 },
+        toolCalls: [{ name: "write_artifact", input: { name: "receipt.txt", content: "100 EUR" } }],
+      },
+      { match: { toolResult: "too dear" }, text: "Not charged." },
+      { text: "Charged." },
+    ],
+  }),
+  "Desk.md": "---\ndescription: Asks others\nexposed: true\nmodel: scripted/desk.yaml\n---\nYou ask.\n",
+  "desk.yaml": JSON.stringify({
+    turns: [
+      { match: { turn: 1 }, toolCalls: [{ name: "call_agent", input: { agent: "Asker", message: "ask" } }] },
+      { text: "Thanks." },
+    ],
+  }),
+  "Asker.md": "---\ndescription: Has a question\nmodel: scripted/asker.yaml\ntools: [request_input]\n---\nYou ask.\n",
+  "asker.yaml": JSON.stringify({
+    turns: [
+      { match: { turn: 1 }, toolCalls: [{ name: "request_input", input: { question: "Which size?" } }] },
+      { match: { toolResult: "XL" }, text: "Size XL." },
+    ],
+  }),
   "sleeper.yaml": "turns:\n  - text: ['One moment', {text: ' and done', delayMs: 60000}]\n",
 };
 
@@ -173,6 +199,48 @@ describe("runs", () => {
     const again = await json(["run", "show", retried.retriedAs.runId]);
     expect(again).toMatchObject({ state: "failed", messages: [{ parts: [{ text: "try me" }] }] });
     expect(await json(["run", "show", taskId])).toMatchObject({ state: "failed" });
+  });
+});
+
+describe("a run that waits", () => {
+  const ended = async (id: string) => {
+    const tailed = await run(["run", "tail", id]);
+    expect(tailed.code, tailed.out).toBe(0);
+    return run(["run", "show", id]);
+  };
+
+  test("for an approval shows the call, and goes on once it is approved or refused by the approval's id", async () => {
+    for (const [verb, args, text] of [
+      ["approve", [], "Charged."],
+      ["refuse", ["--reason", "too dear"], "Not charged."],
+    ] as const) {
+      const taskId = await call("Cashier", verb);
+      const shown = await run(["run", "show", taskId]);
+      expect(shown.out).toMatch(/waits for +approval approval_\w+ of write_artifact .*100 EUR.* by Cashier/);
+      const waiting = z.object({ approvalId: z.string() }).parse((await json(["run", "show", taskId]))["waiting"]);
+      const answered = await run(["run", "answer", taskId, "yes"]);
+      expect(answered).toMatchObject({ code: 1, out: "" });
+      expect(answered.err).toContain("does not wait for an answer");
+      const decided = await run(["run", verb, waiting.approvalId, ...args]);
+      expect(decided).toMatchObject({ code: 0, err: "" });
+      expect(decided.out).toContain("100 EUR");
+      expect((await ended(taskId)).out).toContain(text);
+      expect((await run(["run", verb, taskId])).err).toContain("does not wait for a decision");
+    }
+  });
+
+  test("with a called agent's question takes an answer, and shows its tree, usage and graph", async () => {
+    const taskId = await call("Desk", "go");
+    expect((await run(["run", "show", taskId])).out).toMatch(/waits for +an answer to Asker/);
+    expect(await run(["run", "answer", taskId, "XL, please"])).toMatchObject({ code: 0, err: "" });
+    const shown = await ended(taskId);
+    expect(shown.out).toMatch(/2 +Desk +call +Asker +done/);
+    expect(shown.out).toMatch(/2\.2 +Asker +input +request_input +done/);
+    expect(shown.out).toMatch(/AGENT +TASK +STATE.*\nDesk +task_\w+ +completed +2 .*\nAsker +task_\w+ +completed +2 /);
+    expect(shown.out).toContain("caller: XL, please");
+    const graph = await run(["run", "graph", taskId]);
+    expect(graph.out).toMatch(/^flowchart TD\n  task1\["Desk: completed, 2 model calls"\]\n/);
+    expect(graph.out).toContain('task1 -->|"2 done"| task2');
   });
 });
 

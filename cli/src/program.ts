@@ -16,7 +16,9 @@ import { modelList } from "./commands/model-list.ts";
 import { modelSetKey } from "./commands/model-set-key.ts";
 import { modelTest } from "./commands/model-test.ts";
 import { runCancel } from "./commands/run-cancel.ts";
+import { runGraphCommand } from "./commands/run-graph.ts";
 import { runList } from "./commands/run-list.ts";
+import { runAnswer, runApprove, runRefuse } from "./commands/run-reply.ts";
 import { runRetry } from "./commands/run-retry.ts";
 import { runShow } from "./commands/run-show.ts";
 import { runTail } from "./commands/run-tail.ts";
@@ -32,7 +34,11 @@ const GROUPS: readonly { readonly name: string; readonly about: string; readonly
   { name: "key", about: "API keys", commands: [keyCreate, keyList, keyRotate, keyRevoke] },
   { name: "repo", about: "Git repositories of agents", commands: [repoAdd, repoSync, repoList] },
   { name: "agent", about: "agents", commands: [agentList, agentShow, agentValidate] },
-  { name: "run", about: "runs", commands: [runList, runShow, runTail, runCancel, runRetry] },
+  {
+    name: "run",
+    about: "runs",
+    commands: [runList, runShow, runGraphCommand, runTail, runAnswer, runApprove, runRefuse, runCancel, runRetry],
+  },
   { name: "model", about: "model providers", commands: [modelList, modelSetKey, modelTest] },
   { name: "audit", about: "the audit log", commands: [auditVerify] },
 ];

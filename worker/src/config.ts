@@ -17,7 +17,7 @@ const workerConfig = defineConfig(
   {
     INTERNAL_URL: {
       schema: z.url("must be a URL such as http://127.0.0.1:5001").default("http://127.0.0.1:5001"),
-      about: "where the worker finds the internal server",
+      about: "where worker and internal server find the internal server",
     },
     WORKER_HEALTH_PORT: {
       schema: z.coerce.number().int().min(0).max(65_535).default(5003),

@@ -1,22 +1,42 @@
 import type { TokenContext } from "@shaman/access";
-import type { AgentDefinition, AgentResolver } from "@shaman/agents";
+import type { AgentDefinition } from "@shaman/agents";
 import type { Db } from "@shaman/db";
-import { messageText, runAgent, type EngineEvent } from "@shaman/engine";
+import { fullNameOf, messageText, runAgent, type EngineDeps, type EngineEvent } from "@shaman/engine";
 import { publicMessageOf, userError, type AppError, type JsonObject } from "@shaman/kernel";
 import { costUsd, resolveModel, withListedPrices, type ResolveModelDeps } from "@shaman/llm";
-import { loadMemory, loadSteps, whenStepRecorded, type RunWatcher } from "@shaman/runs";
+import {
+  findSharedValue,
+  listSharedValues,
+  loadMemory,
+  loadSteps,
+  startStep,
+  whenStepRecorded,
+  whenValueShared,
+  type RunWatcher,
+} from "@shaman/runs";
 import { defaultSettings, type OrganizationDirectory } from "@shaman/tenancy";
+import type { ToolSet } from "@shaman/tools";
+import { createAgentCalls, type AgentCallsDeps } from "./agent-calls.ts";
 
-export type ExecuteTaskDeps = {
+/** Whose tools are to be opened, and for how long at most. */
+export type OpenToolsInput = {
+  readonly definition: AgentDefinition;
+  readonly context: TokenContext;
+  readonly signal: AbortSignal;
+};
+
+export type ExecuteTaskDeps = AgentCallsDeps & {
   readonly db: Db;
   readonly watcher: RunWatcher;
-  readonly agents: AgentResolver;
   readonly models: ResolveModelDeps;
   readonly organizations: Pick<OrganizationDirectory, "byId">;
+  /** The tools of one run of an agent, beyond the platform's own. */
+  readonly openTools: (input: OpenToolsInput) => Promise<ToolSet>;
 };
 
 export type ExecuteTaskInput = {
   readonly context: TokenContext;
+  readonly contextId: string;
   readonly message: JsonObject;
   readonly signal: AbortSignal;
 };
@@ -26,8 +46,8 @@ export async function* executeTask(
   deps: ExecuteTaskDeps,
   input: ExecuteTaskInput,
 ): AsyncGenerator<EngineEvent, void, undefined> {
-  const { context, message, signal } = input;
-  const { tenantId: orgId, runId, taskId, commit } = context;
+  const { context, contextId, message, signal } = input;
+  const { tenantId: orgId, taskId, commit } = context;
   const colon = context.agent.indexOf(":");
   const pinned = { orgId, repositoryId: context.agent.slice(0, colon), commit, name: context.agent.slice(colon + 1) };
   const resolved = await deps.agents.resolvePinned(pinned);
@@ -35,7 +55,7 @@ export async function* executeTask(
     yield failed(resolved.error);
     return;
   }
-  const { definition } = resolved.value;
+  const { definition, repositoryId } = resolved.value;
   const settings = (await deps.organizations.byId(orgId))?.settings ?? defaultSettings;
   const modelName = modelNameOf(definition, settings.modelAliases);
   if (modelName === undefined) {
@@ -58,25 +78,47 @@ export async function* executeTask(
     return;
   }
   const prices = withListedPrices(settings.prices);
-  yield* runAgent(
-    {
-      model: model.value,
-      costUsd: (usage, name) => costUsd(usage, name, prices),
-      whenRecorded: (position, until) => whenStepRecorded(deps, { orgId, runId, taskId, position }, until),
-    },
-    {
-      definition,
-      modelName,
-      message,
-      memory: definition.memory === "context" ? await memoryOf(deps.db, { orgId, taskId }) : [],
-      // The first holder of a lease is the first to work on the run: nothing can be recorded yet.
-      recorded: context.leaseEpoch === 1 ? [] : await loadSteps(deps.db, { orgId, taskId }),
-      budget: context.budget,
-      deadline: context.deadline,
-      signal,
-    },
-  );
+  const engine: EngineDeps = {
+    model: model.value,
+    costUsd: (usage, name) => costUsd(usage, name, prices),
+    openTools: (_, until) => deps.openTools({ definition, context, signal: until }),
+    calls: await createAgentCalls(deps, { context, contextId, agent: resolved.value }),
+    ...recordOf(deps, context),
+  };
+  yield* runAgent(engine, {
+    taskId,
+    definition,
+    modelName,
+    message,
+    memory: definition.memory === "context" ? await memoryOf(deps.db, { orgId, taskId }) : [],
+    // The first holder of a lease is the first to work on the run: nothing can be recorded yet.
+    recorded: context.leaseEpoch === 1 ? [] : await loadSteps(deps.db, { orgId, taskId }),
+    budget: context.budget,
+    deadline: context.deadline,
+    toolOutputBytes: settings.run.toolOutputBytes,
+    lineage: [...context.ancestors, fullNameOf({ repositoryId, path: definition.path })],
+    parent: context.parentTaskId === undefined ? undefined : { attemptsLeft: context.attemptsLeft },
+    signal,
+  });
 }
+
+/** What of the run's record the engine reads, and the one thing it writes: that a step begins. */
+const recordOf = (
+  deps: ExecuteTaskDeps,
+  context: TokenContext,
+): Pick<EngineDeps, "whenRecorded" | "startStep" | "shared"> => {
+  const { tenantId: orgId, runId, taskId, leaseEpoch, leaseHolder } = context;
+  const at = { orgId, runId };
+  return {
+    whenRecorded: (position, until) => whenStepRecorded(deps, { ...at, taskId, position }, until),
+    startStep: (start) => startStep(deps.db, { ...start, ...at, taskId, leaseEpoch, leaseHolder }),
+    shared: {
+      find: (name) => findSharedValue(deps.db, { ...at, name }),
+      list: () => listSharedValues(deps.db, at),
+      whenShared: (name, until) => whenValueShared(deps, { ...at, name }, until),
+    },
+  };
+};
 
 /** The model of an agent, an organization's alias resolved once; `default` is what agents without a model get. */
 const modelNameOf = (definition: AgentDefinition, aliases: Readonly<Record<string, string>>): string | undefined => {

@@ -1,22 +1,40 @@
-import { traceMetadata } from "@shaman/a2a-wire";
+import { traceMetadata, type AgentEvent, type TraceRecord } from "@shaman/a2a-wire";
 import type { EngineEvent, Failure } from "@shaman/engine";
 import { newId, type JsonObject } from "@shaman/kernel";
+import { parsedJsonObject } from "@shaman/runs";
 
 type TaskIds = { readonly taskId: string; readonly contextId: string };
 
-const agentMessage = (ids: TaskIds, text: string): JsonObject => ({
+const agentMessage = (ids: TaskIds, parts: readonly JsonObject[]): JsonObject => ({
   messageId: newId("msg"),
   ...ids,
   role: "ROLE_AGENT",
-  parts: [{ text }],
+  parts,
 });
 
 const statusUpdate = (ids: TaskIds, status: JsonObject, metadata?: JsonObject): JsonObject => ({
   statusUpdate: { ...ids, status, ...(metadata !== undefined && { metadata }) },
 });
 
-const failureMetadata = ({ code, message, retryable, retryAfterMs }: Failure): JsonObject =>
-  traceMetadata({ kind: "failure", code, message, retryable, ...(retryAfterMs !== undefined && { retryAfterMs }) });
+const failureFields = ({ code, message, retryable, retryAfterMs }: Failure) => ({
+  code,
+  message,
+  retryable,
+  ...(retryAfterMs !== undefined && { retryAfterMs }),
+});
+
+const traced = (ids: TaskIds, record: TraceRecord): JsonObject =>
+  statusUpdate(ids, { state: "TASK_STATE_WORKING" }, traceMetadata(record));
+
+/** An event of a task below this one: what it says of its own task stays, the context is the same for all of them. */
+const passedUp = ({ contextId }: TaskIds, event: AgentEvent): JsonObject => {
+  if ("task" in event) return parsedJsonObject.parse({ task: { contextId, ...event.task } });
+  return parsedJsonObject.parse(
+    "statusUpdate" in event
+      ? { statusUpdate: { contextId, ...event.statusUpdate } }
+      : { artifactUpdate: { contextId, ...event.artifactUpdate } },
+  );
+};
 
 /** An engine's event as A2A's StreamResponse (A2A 1.0.1 §4.2), with our trace extension where A2A has no words. */
 export const toStreamJson = (ids: TaskIds, event: EngineEvent): JsonObject => {
@@ -33,14 +51,33 @@ export const toStreamJson = (ids: TaskIds, event: EngineEvent): JsonObject => {
       return { artifactUpdate: { ...ids, artifact, append, lastChunk } };
     }
     case "step":
-      return statusUpdate(ids, { state: "TASK_STATE_WORKING" }, traceMetadata({ kind: "step", step: event.step }));
-    case "input_required":
-      return statusUpdate(ids, { state: "TASK_STATE_INPUT_REQUIRED", message: agentMessage(ids, event.question) });
-    case "completed":
-      return statusUpdate(ids, { state: "TASK_STATE_COMPLETED" });
+      return traced(ids, { kind: "step", step: event.step });
+    case "notice":
+      return traced(ids, { kind: "notice", notice: event.notice });
+    case "data":
+      return traced(ids, { kind: "data", position: event.position, name: event.name, value: event.value });
+    case "commit":
+      return traced(ids, { kind: "commit" });
+    case "child":
+      return passedUp(ids, event.event);
+    case "input_required": {
+      const status = { state: "TASK_STATE_INPUT_REQUIRED", message: agentMessage(ids, event.parts) };
+      return statusUpdate(ids, status, traceMetadata({ kind: "waits", waitsFor: event.waitsFor }));
+    }
+    case "retry_later":
+      return traced(ids, { kind: "retry", ...failureFields(event.failure) });
+    case "completed": {
+      const metadata = event.result === undefined ? undefined : traceMetadata({ kind: "result", ...event.result });
+      return statusUpdate(ids, { state: "TASK_STATE_COMPLETED" }, metadata);
+    }
     case "failed": {
-      const status = { state: "TASK_STATE_FAILED", message: agentMessage(ids, event.failure.publicMessage) };
-      return statusUpdate(ids, status, failureMetadata(event.failure));
+      const message = agentMessage(ids, [{ text: event.failure.publicMessage }]);
+      const record = {
+        kind: "failure" as const,
+        ...failureFields(event.failure),
+        ...(event.left !== undefined && { left: event.left }),
+      };
+      return statusUpdate(ids, { state: "TASK_STATE_FAILED", message }, traceMetadata(record));
     }
   }
 };

@@ -18,6 +18,7 @@ const input = (nowMs: number) =>
     ip: z.array(z.string()).default([]),
     rate: whole("--rate").optional(),
     priority: whole("--priority").optional(),
+    monthlySpend: z.coerce.number("--monthly-spend must be a number").optional(),
     owner: z.string().optional(),
     test: z.boolean().default(false),
   });
@@ -34,6 +35,7 @@ export const keyCreate = (parent: Command, cli: Cli): void =>
         .addOption(new Option("--ip <range...>", "addresses it may be used from, such as 10.0.0.0/8"))
         .addOption(new Option("--rate <number>", "calls a second, 0 for no limit (default: the organization's)"))
         .addOption(new Option("--priority <number>", "1 is served first, 5 last"))
+        .addOption(new Option("--monthly-spend <usd>", "what its runs may cost a month (default: no limit of its own)"))
         .addOption(new Option("--owner <principal>", "whose tasks it shares, such as user:user_… (default: its own)"))
         .addOption(new Option("--test", "begin it with sk_test_ instead of sk_live_")),
     input: input(cli.clock.now()),
@@ -51,6 +53,7 @@ export const keyCreate = (parent: Command, cli: Cli): void =>
           ...(rest.expires !== undefined && { expiresAt: rest.expires }),
           ...(rest.rate !== undefined && { ratePerSecond: rest.rate }),
           ...(rest.priority !== undefined && { priority: rest.priority }),
+          ...(rest.monthlySpend !== undefined && { monthlySpendUsd: rest.monthlySpend }),
           ...(rest.owner !== undefined && { ownerId: rest.owner }),
         }),
       );

@@ -8,27 +8,37 @@ import { cost, safe, stateOf, textOfMessage, textOfParts, tokensOf } from "../ru
 import { runJson, stepJson } from "../shapes.ts";
 import { fields, table } from "../table.ts";
 import { durationOf } from "../time.ts";
+import { stepsInTree, usageByTask } from "../run-tree.ts";
 
 export const runShow = (parent: Command, cli: Cli): void =>
   addCommand(parent, cli, {
     signature: "show <id>",
-    about: "show one run: its steps, messages and artifacts",
+    about: "show one run: its tree of agents, their steps and usage, messages and artifacts",
     options: orgOption,
     input: z.object({ id: z.string() }),
     run: async ({ org, id }, show) => {
       const principal = cli.operatorOf(await cli.organization(org));
       const run = unwrap(await getRun({ db: cli.db() }, principal, { id }));
-      const { stepList, messages, artifacts } = run;
-      const json = { ...runJson(run), stepList: stepList.map(stepJson), messages, artifacts };
+      const { stepList, messages, artifacts, waiting } = run;
+      const tasks = usageByTask(run);
+      const json = { ...runJson(run), waiting, tasks, stepList: stepList.map(stepJson), messages, artifacts };
       show({ json, text: describe(run, cli.clock.now()) });
     },
   });
 
-/** A step that is recorded only once it is done has one moment, not two. */
-const stepDuration = (step: StepView, nowMs: number): string | undefined =>
-  step.startedAt.getTime() === step.finishedAt?.getTime()
+/** Tools and calls say how long they took; of the others, a step recorded only once it is done has one moment, not two. */
+const stepDuration = ({ durationMs, startedAt, finishedAt }: StepView, nowMs: number): string | undefined => {
+  if (durationMs !== null) return durationMs < 1_000 ? `${durationMs}ms` : `${(durationMs / 1_000).toFixed(1)}s`;
+  return startedAt.getTime() === finishedAt?.getTime()
     ? undefined
-    : durationOf({ createdAt: step.startedAt, finishedAt: step.finishedAt }, nowMs);
+    : durationOf({ createdAt: startedAt, finishedAt }, nowMs);
+};
+
+const waitingText = ({ waiting }: RunDetail): string | undefined => {
+  if (waiting === null) return undefined;
+  if (waiting.kind === "input") return `an answer to ${waiting.agent}`;
+  return `approval ${waiting.approvalId ?? ""} of ${waiting.tool ?? ""} ${JSON.stringify(waiting.arguments)} by ${waiting.agent}`;
+};
 
 const describe = (run: RunDetail, nowMs: number): string => {
   const head = fields([
@@ -43,25 +53,40 @@ const describe = (run: RunDetail, nowMs: number): string => {
     ["took", durationOf(run, nowMs)],
     ["tokens", tokensOf(run)],
     ["cost", cost(run.costUsd)],
+    ["waits for", waitingText(run)],
     ["error", run.error === null ? undefined : `${run.error.code}: ${run.error.message}`],
   ]);
   const steps = table(
     [
-      { title: "step", cell: (step) => step.position, right: true },
+      { title: "step", cell: (step) => step.place },
+      { title: "agent", cell: (step) => step.agent },
       { title: "kind", cell: (step) => step.kind },
-      { title: "name", cell: (step) => step.name },
+      { title: "name", cell: (step) => (step.server === null ? step.name : `${step.server}: ${step.name}`) },
       { title: "state", cell: (step) => step.state },
       { title: "took", cell: (step) => stepDuration(step, nowMs) },
       { title: "in", cell: (step) => step.inputTokens, right: true },
       { title: "out", cell: (step) => step.outputTokens, right: true },
       { title: "cost", cell: (step) => (step.model === null ? undefined : cost(step.costUsd)), right: true },
     ],
-    run.stepList,
+    stepsInTree(run),
   );
+  const agents = table(
+    [
+      { title: "agent", cell: (task) => task.agent },
+      { title: "task", cell: (task) => task.taskId },
+      { title: "state", cell: (task) => task.state },
+      { title: "models", cell: (task) => task.modelCalls, right: true },
+      { title: "tools", cell: (task) => task.toolCalls, right: true },
+      { title: "tokens", cell: tokensOf, right: true },
+      { title: "cost", cell: (task) => cost(task.costUsd), right: true },
+    ],
+    usageByTask(run),
+  );
+  const tree = run.tasks.length > 1 ? [agents] : [];
   const messages = run.messages.map((message) => {
     const who = message["role"] === "ROLE_USER" || message["role"] === "user" ? "caller" : "agent";
     return `${who}: ${safe(textOfMessage(message))}\n`;
   });
   const artifacts = run.artifacts.map((each) => `${each.name ?? "artifact"}: ${safe(textOfParts(each.parts))}\n`);
-  return [head, run.stepList.length === 0 ? "No steps yet.\n" : steps, ...messages, ...artifacts].join("\n");
+  return [head, run.stepList.length === 0 ? "No steps yet.\n" : steps, ...tree, ...messages, ...artifacts].join("\n");
 };

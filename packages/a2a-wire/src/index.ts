@@ -1,4 +1,6 @@
 export type { AgentArtifact, AgentEvent, AgentStatus } from "./agent-events.ts";
+export { openAgentConnections } from "./agent-connections.ts";
+export type { AgentConnections } from "./agent-connections.ts";
 export { encodeHttpError, encodeJsonRpcError, encodingOf, rpcHttpStatusOf } from "./errors.ts";
 export type { FieldViolation, JsonRpcError } from "./errors.ts";
 export { isNestedDeeper, isObject } from "./proto-json.ts";
@@ -8,4 +10,4 @@ export { readSse } from "./sse.ts";
 export { agentUnavailable, streamMessage } from "./stream-message.ts";
 export { toSdkMessage, toSdkPart, toSdkTask, toStreamResponse } from "./task-json.ts";
 export { TRACE_EXTENSION, traceMetadata, traceRecord } from "./trace.ts";
-export type { TraceRecord } from "./trace.ts";
+export type { BudgetLeft, TraceRecord } from "./trace.ts";

@@ -115,7 +115,7 @@ const artifactEvent = (ids: EventIds, payload: ArtifactPayload): StreamResponse 
 });
 
 /**
- * A recorded event as its task's caller may see it. Steps and retries are ours, and shown only to callers that activated
+ * A recorded event as its task's caller may see it. Steps, notices, shared values and retries are ours, and shown only to callers that activated
  * the trace extension, as a WORKING status with the record in its metadata.
  */
 export const toStreamResponse = (
@@ -130,13 +130,29 @@ export const toStreamResponse = (
     case "task.artifact":
       return artifactEvent(ids, event.payload);
     case "step":
+    case "notice":
+    case "data":
     case "run.retry": {
       if (!task.traced) return undefined;
-      const record =
-        event.type === "step" ? { kind: "step", step: event.payload } : { kind: "retry", retry: event.payload };
+      const record = traceOf(event);
       const metadata = { [TRACE_EXTENSION]: record };
       const status = { state: SdkState.TASK_STATE_WORKING, message: undefined, timestamp: undefined };
       return { payload: { $case: "statusUpdate", value: { ...ids, status, metadata } } };
     }
+  }
+};
+
+type TracedEvent = Exclude<RecordedEvent, { readonly type: "task.status" | "task.artifact" }>;
+
+const traceOf = (event: TracedEvent): Record<string, unknown> => {
+  switch (event.type) {
+    case "step":
+      return { kind: "step", step: event.payload };
+    case "notice":
+      return { kind: "notice", notice: event.payload };
+    case "data":
+      return { kind: "data", data: event.payload };
+    case "run.retry":
+      return { kind: "retry", retry: event.payload };
   }
 };

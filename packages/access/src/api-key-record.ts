@@ -15,6 +15,8 @@ export type ApiKeyRecord = {
   /** Null: the default. 0: no limit. */
   readonly ratePerSecond: number | null;
   readonly priority: number | null;
+  /** USD a month that its runs may cost; null: no limit of its own. */
+  readonly monthlySpendUsd: number | null;
   readonly createdBy: string;
   readonly createdAt: Date;
   readonly expiresAt: Date | null;
@@ -28,7 +30,7 @@ export type ApiKeyRecord = {
 export type ApiKeyRow = Omit<ApiKeyRecord, "agents" | "state"> & { readonly resources: readonly string[] };
 
 export const API_KEY_COLUMNS = `k.id, k.name, k.prefix, k.owner_id AS "ownerId", k.allowed_ips AS "allowedIps",
-  k.rate_per_second AS "ratePerSecond", k.priority, k.created_by AS "createdBy", k.created_at AS "createdAt",
+  k.rate_per_second AS "ratePerSecond", k.priority, k.monthly_spend_usd::float8 AS "monthlySpendUsd", k.created_by AS "createdBy", k.created_at AS "createdAt",
   k.expires_at AS "expiresAt", k.revoked_at AS "revokedAt", k.replaced_by AS "replacedBy",
   k.last_used_at AS "lastUsedAt",
   ARRAY(SELECT g.resource FROM "grant" g WHERE g.org_id = k.org_id AND g.subject = 'key:' || k.id

@@ -25,6 +25,8 @@ export const createApiKeyInput = z.strictObject({
   ratePerSecond: z.int().min(0).max(100_000).optional(),
   /** 1 is served first, 5 last. */
   priority: z.int().min(1).max(5).optional(),
+  /** USD a month (UTC) that all runs of the key may cost; absent for no limit of its own. */
+  monthlySpendUsd: z.number().min(0).max(10_000_000).optional(),
   /** Whose tasks and idempotency the key shares, such as `user:user_…`; absent for an owner of its own. */
   ownerId: z
     .string()
@@ -86,6 +88,7 @@ export type KeyPlan = {
   readonly allowedIps: readonly string[];
   readonly ratePerSecond?: number | null | undefined;
   readonly priority?: number | null | undefined;
+  readonly monthlySpendUsd?: number | null | undefined;
   readonly ownerId?: string | undefined;
   readonly createdBy: string;
   readonly nowMs: number;
@@ -106,6 +109,7 @@ export const planKey = (input: KeyPlan): CreatedApiKey => {
       allowedIps: input.allowedIps,
       ratePerSecond: input.ratePerSecond ?? null,
       priority: input.priority ?? null,
+      monthlySpendUsd: input.monthlySpendUsd ?? null,
       createdBy: input.createdBy,
       createdAt: new Date(input.nowMs),
       expiresAt: input.expiresAt ?? null,
@@ -120,7 +124,7 @@ export const planKey = (input: KeyPlan): CreatedApiKey => {
 export const insertKey = async (tx: Tx, orgId: string, { key, record }: CreatedApiKey): Promise<void> => {
   await tx.query({
     text: `INSERT INTO api_key (org_id, id, name, prefix, secret_hash, owner_id, rate_per_second, priority, allowed_ips,
-        created_by, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+        created_by, created_at, expires_at, monthly_spend_usd) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
     values: [
       orgId,
       record.id,
@@ -134,6 +138,7 @@ export const insertKey = async (tx: Tx, orgId: string, { key, record }: CreatedA
       record.createdBy,
       record.createdAt,
       record.expiresAt,
+      record.monthlySpendUsd,
     ],
   });
   await insertGrants(tx, { orgId, subject: `key:${record.id}`, resources: record.agents.map(agentGrantResource) });

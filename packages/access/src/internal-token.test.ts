@@ -36,6 +36,8 @@ const context: TokenContext = {
   depth: 0,
   initiator: { type: "api_key", id: "key_1" },
   leaseEpoch: 3,
+  leaseHolder: "worker:abc",
+  attemptsLeft: 2,
   agent: "desk:ProcessOrder",
   commit: "0".repeat(40),
   deadline: NOW_MS + 600_000,

@@ -21,6 +21,8 @@ const budget = z.object({
   costUsd: z.number().min(0),
   /** How many calls deep it may still go. */
   depth: count,
+  /** Whose spend limit the cost is what is left of; absent, the cost is the run's own limit. */
+  costLimit: z.enum(["organization", "key"]).optional(),
 });
 
 /** Workflow context only: no user credential and no API key ever travels here. */
@@ -34,6 +36,10 @@ export const tokenContext = z.object({
   initiator,
   /** The lease under which the run is worked on: internal's own writes carry it. */
   leaseEpoch: count,
+  /** Who holds it: epoch and holder together are the fence (docs/decisions/015-one-wait-for-the-disk-a-call.md). */
+  leaseHolder: z.string().min(1).max(256),
+  /** How often the run may still be tried again after a failure that may pass. */
+  attemptsLeft: count,
   /** The agent's full name, `repository:path/Name`. */
   agent: z.string().min(1).max(512),
   commit: z.string().min(1).max(128),

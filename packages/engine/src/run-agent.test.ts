@@ -4,7 +4,8 @@ import type { Model, ModelEvent, ModelRequest, ToolCall } from "@shaman/llm";
 import type { StepRecord } from "@shaman/runs";
 import { describe, expect, test } from "vitest";
 import type { EngineEvent } from "./engine-event.ts";
-import { runAgent, type RunAgentInput } from "./run-agent.ts";
+import { runAgent } from "./run-agent.ts";
+import type { EngineDeps, RunAgentInput } from "./run-state.ts";
 
 const DEFINITION: AgentDefinition = {
   path: "Clerk",
@@ -74,14 +75,40 @@ const byTurn =
   ({ turn }) =>
     turns[turn - 1] ?? new Error(`there is no turn ${turn}`);
 
+/** What an agent without calls, outside tools and shared values needs. */
+const depsOf = (fields: Pick<EngineDeps, "model"> & Partial<EngineDeps>): EngineDeps => ({
+  costUsd: () => 0,
+  whenRecorded: async () => undefined,
+  openTools: async () => ({ tools: [], problems: [], close: async () => undefined }),
+  startStep: async () => undefined,
+  calls: {
+    listed: [],
+    find: () => Promise.reject(new Error("no agent is called here")),
+    findTask: () => Promise.reject(new Error("no agent is called here")),
+    send: () => {
+      throw new Error("no agent is called here");
+    },
+  },
+  shared: {
+    find: async () => undefined,
+    list: async () => [],
+    whenShared: () => Promise.reject(new Error("nothing is shared here")),
+  },
+  ...fields,
+});
+
 const inputOf = (overrides: Partial<RunAgentInput>): RunAgentInput => ({
+  taskId: "task_1",
   definition: DEFINITION,
   modelName: "shop/test",
   message: { messageId: "m1", role: "ROLE_USER", parts: [{ text: "order 7" }] },
   memory: [],
   recorded: [],
-  budget: { steps: 10, toolCalls: 10, tokens: 10_000, costUsd: 1 },
+  budget: { steps: 10, toolCalls: 10, tokens: 10_000, costUsd: 1, depth: 5 },
   deadline: Date.now() + 600_000,
+  toolOutputBytes: 64_000,
+  lineage: ["repo_1:Clerk"],
+  parent: undefined,
   signal: new AbortController().signal,
   ...overrides,
 });
@@ -90,7 +117,7 @@ const run = async (script: Script, overrides: Partial<RunAgentInput> = {}) => {
   const { model, requests } = scripted(script);
   const input = inputOf(overrides);
   const events: EngineEvent[] = [];
-  for await (const event of runAgent({ model, costUsd: () => 0.25, whenRecorded: async () => undefined }, input)) {
+  for await (const event of runAgent(depsOf({ model, costUsd: () => 0.25 }), input)) {
     events.push(event);
   }
   const steps = events.flatMap((event) => (event.type === "step" ? [event.step] : []));
@@ -199,7 +226,7 @@ describe("a model call", () => {
     };
     const events: EngineEvent[] = [];
     const done = (async () => {
-      for await (const event of runAgent({ model, costUsd: () => 0, whenRecorded }, inputOf({}))) events.push(event);
+      for await (const event of runAgent(depsOf({ model, whenRecorded }), inputOf({}))) events.push(event);
     })();
     for (const [position, calls] of [
       [2, 1],
@@ -222,7 +249,7 @@ describe("a model call", () => {
       throw stop.signal.reason;
     };
     const all = async (): Promise<void> => {
-      for await (const _ of runAgent({ model, costUsd: () => 0, whenRecorded }, inputOf({ signal: stop.signal }))) {
+      for await (const _ of runAgent(depsOf({ model, whenRecorded }), inputOf({ signal: stop.signal }))) {
         continue;
       }
     };
@@ -232,18 +259,23 @@ describe("a model call", () => {
 });
 
 describe("request_input", () => {
+  const ASKED = {
+    type: "input_required",
+    waitsFor: { kind: "input", taskId: "task_1", position: 2 },
+    parts: [{ text: "Which size?" }],
+  };
   const script = byTurn([{ calls: [ask("q")] }, { text: ["Thanks"] }]);
 
   test("records that it asked, and ends with the question", async () => {
     const { steps, last } = await run(script);
     expect(steps[1]).toMatchObject({ position: 2, kind: "input", state: "started" });
-    expect(last).toEqual({ type: "input_required", question: "Which size?" });
+    expect(last).toEqual(ASKED);
   });
 
   test("asks again without a second step when nobody has answered", async () => {
     const asked = await run(script);
     const again = await run(script, { recorded: asked.steps });
-    expect(again.events).toEqual([{ type: "input_required", question: "Which size?" }]);
+    expect(again.events).toEqual([ASKED]);
   });
 
   test("goes on with the caller's answer", async () => {
@@ -261,22 +293,20 @@ describe("request_input", () => {
     expect(last).toEqual({ type: "completed" });
   });
 
-  test("keeps the results of the calls beside it", async () => {
+  test("lets the calls beside it come to their end first, and keeps their results", async () => {
     const beside = byTurn([{ calls: [write("a"), ask("q"), write("b")] }, { text: ["Thanks"] }]);
     const asked = await run(beside);
-    expect(asked.steps.map(({ position, state }) => [position, state])).toEqual([
-      [1, "done"],
-      [2, "done"],
-      [3, "started"],
+    expect(asked.steps.map(({ position, state }) => `${position} ${state}`).toSorted()).toEqual([
+      "1 done",
+      "2 done",
+      "3 started",
+      "4 done",
     ]);
     const recorded = asked.steps.map((step) =>
       step.kind === "input" ? { ...step, state: "done" as const, output: { parts: [] } } : step,
     );
     const { steps, last } = await run(beside, { recorded });
-    expect(steps.map(({ position, kind }) => [position, kind])).toEqual([
-      [4, "tool"],
-      [5, "model"],
-    ]);
+    expect(steps.map(({ position, kind }) => [position, kind])).toEqual([[5, "model"]]);
     expect(last).toEqual({ type: "completed" });
   });
 });
@@ -306,7 +336,7 @@ describe("a tool call that cannot be", () => {
 
 describe("limits", () => {
   const endless: Script = ({ turn }) => ({ text: ["Still at it"], calls: [write(`a${turn}`)] });
-  const budget = { steps: 10, toolCalls: 10, tokens: 10_000, costUsd: 10 };
+  const budget = { steps: 10, toolCalls: 10, tokens: 10_000, costUsd: 10, depth: 5 };
 
   test.each([
     ["maxSteps", { ...budget, steps: 2 }, 2],
@@ -350,19 +380,7 @@ describe("an end that is none of the agent's", () => {
       queueMicrotask(() => stop.abort(reason));
       return request.turn === 1 ? "hold" : {};
     });
-    const events = runAgent(
-      { model, costUsd: () => null, whenRecorded: async () => undefined },
-      {
-        definition: DEFINITION,
-        modelName: "shop/test",
-        message: { parts: [] },
-        memory: [],
-        recorded: [],
-        budget: { steps: 1, toolCalls: 1, tokens: 1, costUsd: 1 },
-        deadline: Date.now() + 600_000,
-        signal: stop.signal,
-      },
-    );
+    const events = runAgent(depsOf({ model }), inputOf({ message: { parts: [] }, signal: stop.signal }));
     await expect(events.next()).rejects.toBe(reason);
     expect(requests[0]?.signal.aborted).toBe(true);
   });

@@ -1,44 +1,25 @@
-import { hash } from "node:crypto";
-import { PLATFORM_TOOLS, renderPrompt, type AgentDefinition } from "@shaman/agents";
-import { abortAfter, AppError, publicMessageOf, toAppError, type Json, type JsonObject } from "@shaman/kernel";
-import {
-  isRetryableModelError,
-  type Model,
-  type ModelMessage,
-  type ModelUsage,
-  type ToolCall,
-  type ToolResult,
-} from "@shaman/llm";
-import { parsedJson, parsedJsonObject, responseArtifactId, type StepRecord } from "@shaman/runs";
-import { PLATFORM_TOOL_SPECS, runPlatformTool } from "@shaman/tools";
+import { renderPrompt } from "@shaman/agents";
+import { abortAfter, AppError, publicMessageOf, toAppError, type Json } from "@shaman/kernel";
+import { isRetryableModelError, type ModelMessage, type ToolCall, type ToolSpec } from "@shaman/llm";
+import { parsedJson, responseArtifactId } from "@shaman/runs";
+import { callAgentSpec, PLATFORM_TOOL_SPECS, type Tool, type ToolSet } from "@shaman/tools";
 import { z } from "zod";
-import { createMeter, limitReached, type Budget } from "./budget.ts";
-import type { EngineEvent, Failure, LimitName } from "./engine-event.ts";
+import { createMeter, limitReached, refuse } from "./budget.ts";
+import type { EngineEvent, Failure, Suspension } from "./engine-event.ts";
 import { messageText } from "./message-text.ts";
-
-export type EngineDeps = {
-  readonly model: Model;
-  /** USD, or null where the model's price is not known. */
-  readonly costUsd: (usage: ModelUsage, model: string) => number | null;
-  /** Resolves once the step at this position is committed, and rejects when the signal is aborted first. */
-  readonly whenRecorded: (position: number, signal: AbortSignal) => Promise<void>;
-};
-
-export type RunAgentInput = {
-  readonly definition: AgentDefinition;
-  /** `provider/model`, aliases resolved. */
-  readonly modelName: string;
-  /** The A2A Message that the task answers. */
-  readonly message: JsonObject;
-  /** Earlier exchanges of the context, oldest first, for agents with `memory: context`. */
-  readonly memory: readonly { readonly prompt: string; readonly answer: string }[];
-  /** What earlier attempts recorded, in order. */
-  readonly recorded: readonly StepRecord[];
-  readonly budget: Budget;
-  /** Milliseconds since 1970. */
-  readonly deadline: number;
-  readonly signal: AbortSignal;
-};
+import { BrokenOff, RunFailed, RunSuspended } from "./run-failed.ts";
+import {
+  hashOf,
+  recordedAt,
+  tell,
+  untilCommitted,
+  type EngineDeps,
+  type Events,
+  type RunAgentInput,
+  type RunState,
+} from "./run-state.ts";
+import { toolSteps } from "./tool-steps.ts";
+import { capText } from "./tool-text.ts";
 
 const modelOutput = z.object({
   text: z.string(),
@@ -47,72 +28,86 @@ const modelOutput = z.object({
 });
 type ModelOutput = { readonly text: string; readonly toolCalls: readonly ToolCall[]; readonly finishReason: string };
 
-const toolOutput = z.object({ text: z.string(), isError: z.boolean() });
-
-type State = {
-  readonly deps: EngineDeps;
-  readonly input: RunAgentInput;
-  readonly recorded: ReadonlyMap<number, StepRecord>;
-  readonly meter: ReturnType<typeof createMeter>;
-  readonly messages: ModelMessage[];
-  readonly signal: AbortSignal;
-  position: number;
-  turn: number;
-};
-
-/** Ends the run as failed; thrown inside the loop only, so that every depth of it can stop. */
-class RunFailed extends Error {
-  readonly failure: Failure;
-  constructor(failure: Failure) {
-    super(failure.message);
-    this.failure = failure;
-  }
-}
-
-/** The run waits for its caller; thrown inside the loop only. */
-class InputRequired extends Error {
-  readonly question: string;
-  constructor(question: string) {
-    super(question);
-    this.question = question;
-  }
-}
-
 /**
  * Runs one task of an agent: model, tools, model, until the model has nothing more to call. Steps that are recorded are
  * replayed and their results fed, never done again; the first open one is where it goes on. Emits text as it comes.
+ * Throws when the attempt is aborted or broken off: then it has no end, and another attempt goes on.
  */
-export async function* runAgent(deps: EngineDeps, input: RunAgentInput): AsyncGenerator<EngineEvent, void, undefined> {
+export async function* runAgent(deps: EngineDeps, input: RunAgentInput): Events {
   const deadline = abortAfter(input.deadline - Date.now(), input.signal);
-  const state: State = {
-    deps,
-    input,
-    recorded: new Map(input.recorded.map((step) => [step.position, step])),
-    meter: createMeter(input.budget),
-    messages: openingMessages(input),
-    signal: deadline.signal,
-    position: 0,
-    turn: 0,
-  };
+  const meter = createMeter(input.budget);
+  let toolSet: ToolSet | undefined;
   try {
-    for (;;) {
-      const answer = yield* modelStep(state);
-      if (answer.finishReason === "content_filter") throw new RunFailed(contentFiltered());
-      if (answer.toolCalls.length === 0) break;
-      yield* toolSteps(state, answer.toolCalls);
-    }
-    yield { type: "completed" };
+    toolSet = await deps.openTools(input.definition, deadline.signal);
+    const { tools, problems } = usableTools(input, toolSet);
+    for (const message of problems) yield { type: "notice", notice: { kind: "problem", message } };
+    const state: RunState = {
+      deps,
+      input,
+      recorded: new Map(input.recorded.map((step) => [step.position, step])),
+      meter,
+      messages: openingMessages(input),
+      tools,
+      signal: deadline.signal,
+      written: new Map(),
+      position: 0,
+      turn: 0,
+      untold: undefined,
+    };
+    const answer = yield* conversation(state);
+    yield input.parent === undefined
+      ? { type: "completed" }
+      : { type: "completed", result: { text: resultText(state, answer), left: meter.left() } };
   } catch (error) {
-    if (error instanceof InputRequired) yield { type: "input_required", question: error.question };
-    else if (deadline.timedOut() && !input.signal.aborted) {
-      yield { type: "failed", failure: limitReached("timeoutSeconds") };
-    } else if (error instanceof RunFailed) yield { type: "failed", failure: error.failure };
+    if (error instanceof BrokenOff) throw error.cause;
+    if (error instanceof RunSuspended) yield suspended(input, error.suspension);
+    else if (deadline.timedOut() && !input.signal.aborted) yield failed(limitReached("timeoutSeconds"));
+    else if (error instanceof RunFailed) yield failed(error.failure);
     else if (input.signal.aborted) throw error;
-    else yield { type: "failed", failure: failureOf(error) };
+    else yield failed(failureOf(error));
   } finally {
     deadline.clear();
+    // Servers that cannot be closed in order are closed when they are idle; the run has its end either way.
+    await toolSet?.close().catch(() => undefined);
+  }
+
+  function failed(failure: Failure): EngineEvent {
+    if (input.parent === undefined) return { type: "failed", failure };
+    if (mayPass(input, failure)) return { type: "retry_later", failure };
+    return { type: "failed", failure, left: meter.left() };
   }
 }
+
+/** Whether the whole run should go on later instead of the caller being told of a failure. */
+const mayPass = ({ parent, deadline }: RunAgentInput, failure: Failure): boolean => {
+  if (!failure.retryable || parent === undefined) return false;
+  if (failure.retryAfterMs !== undefined) return Date.now() + failure.retryAfterMs < deadline;
+  return parent.attemptsLeft > 0;
+};
+
+const suspended = ({ parent }: RunAgentInput, suspension: Suspension): EngineEvent => {
+  if (suspension.kind === "person") {
+    return { type: "input_required", waitsFor: suspension.waitsFor, parts: suspension.parts };
+  }
+  const { failure } = suspension;
+  return parent === undefined ? { type: "failed", failure } : { type: "retry_later", failure };
+};
+
+/** The tools by name. One with a name of the platform's own is left out: the model could not tell them apart. */
+const usableTools = (
+  { definition }: RunAgentInput,
+  set: ToolSet,
+): { readonly tools: ReadonlyMap<string, Tool>; readonly problems: readonly string[] } => {
+  const own = new Set<string>([...Object.keys(PLATFORM_TOOL_SPECS), "call_agent"]);
+  const tools = new Map<string, Tool>();
+  const problems = [...set.problems];
+  for (const tool of set.tools) {
+    const { name } = tool.spec;
+    if (!own.has(name) && !tools.has(name)) tools.set(name, tool);
+    else problems.push(`The tool ${name} is not offered to ${definition.name}: its name is taken.`);
+  }
+  return { tools, problems };
+};
 
 const openingMessages = ({ definition, message, memory }: RunAgentInput): ModelMessage[] => {
   const prompt = messageText(message);
@@ -124,43 +119,57 @@ const openingMessages = ({ definition, message, memory }: RunAgentInput): ModelM
   return messages;
 };
 
-async function* modelStep(state: State): AsyncGenerator<EngineEvent, ModelOutput, undefined> {
+/** Gives the model's last answer: the one after which there was nothing more to call. */
+async function* conversation(state: RunState): Events<ModelOutput> {
+  for (;;) {
+    const answer = yield* modelStep(state);
+    if (answer.finishReason === "content_filter") throw new RunFailed(contentFiltered());
+    if (answer.toolCalls.length === 0) return answer;
+    yield* toolSteps(state, answer.toolCalls);
+  }
+}
+
+async function* modelStep(state: RunState): Events<ModelOutput> {
   const { input } = state;
   state.position += 1;
   state.turn += 1;
   const { position } = state;
   const name = input.modelName;
+  // Tools of servers are no part of it: which of them can be reached may differ from attempt to attempt.
   const inputHash = hashOf([name, input.definition.temperature ?? null, input.definition.tools, state.messages]);
-  const done = replayed(state, { kind: "model", inputHash });
+  const done = recordedAt(state, { position, kind: "model", inputHash });
   if (done !== undefined) {
     state.meter.replayedModel();
     return remember(state, modelOutput.parse(done.output));
   }
   refuse(state.meter.beforeModel());
-  // Were a second model call under way while the first is not recorded, one crash could cost two calls.
-  if (position > 1 && !state.recorded.has(position - 1)) await state.deps.whenRecorded(position - 1, state.signal);
-  const output = yield* callModel(state, responseArtifactId(position));
-  const { usage, ...answer } = output;
-  yield {
-    type: "step",
-    step: { position, kind: "model", name, inputHash, state: "done", output: toJson(answer), usage },
-  };
+  yield* untilCommitted(state, state.signal);
+  const { usage, ...answer } = yield* callModel(state, responseArtifactId(position));
+  yield tell(state, { position, kind: "model", name, inputHash, state: "done", output: toJson(answer), usage });
   state.meter.afterModel(usage);
   return remember(state, answer);
 }
 
-async function* callModel(state: State, artifactId: string) {
+const toolSpecs = ({ deps, input, tools }: RunState): readonly ToolSpec[] => [
+  ...input.definition.tools.map((tool) => PLATFORM_TOOL_SPECS[tool]),
+  ...(deps.calls.listed.length > 0 ? [callAgentSpec(deps.calls.listed)] : []),
+  ...[...tools.values()].map(({ spec }) => spec),
+];
+
+async function* callModel(state: RunState, artifactId: string) {
   const { deps, input, signal } = state;
   const { definition } = input;
+  const maxOutputTokens = state.meter.maxOutputTokens();
   let append = false;
   const request = {
     model: input.modelName,
     messages: state.messages,
-    tools: definition.tools.map((tool) => PLATFORM_TOOL_SPECS[tool]),
+    tools: toolSpecs(state),
     turn: state.turn,
     messageId: typeof input.message.messageId === "string" ? input.message.messageId : "",
     signal,
     ...(definition.temperature !== undefined && { temperature: definition.temperature }),
+    ...(maxOutputTokens !== undefined && { maxOutputTokens }),
   };
   for await (const event of deps.model.stream(request)) {
     if (event.type === "text") {
@@ -196,97 +205,19 @@ const textChunk = (chunk: {
   },
 });
 
-const remember = (state: State, answer: ModelOutput): ModelOutput => {
+const remember = (state: RunState, answer: ModelOutput): ModelOutput => {
   state.messages.push({ role: "assistant", text: answer.text, toolCalls: answer.toolCalls });
   return answer;
 };
 
-async function* toolSteps(state: State, calls: readonly ToolCall[]): AsyncGenerator<EngineEvent, void, undefined> {
-  const results: ToolResult[] = [];
-  refuse(state.meter.beforeTools(calls.length));
-  for (const call of calls) {
-    state.signal.throwIfAborted();
-    state.position += 1;
-    const { text, isError } = yield* toolStep(state, call);
-    results.push({ toolCallId: call.id, toolName: call.name, output: text, isError });
-  }
-  state.messages.push({ role: "tool", results });
-}
-
-async function* toolStep(state: State, call: ToolCall) {
-  const { position } = state;
-  const inputHash = hashOf([call.name, call.input]);
-  const kind = call.name === "request_input" ? "input" : "tool";
-  const step = { position, kind, name: call.name, inputHash, input: call.input } as const;
-  const done = replayed(state, { kind, inputHash });
-  if (done !== undefined) return kind === "input" ? answered(done.output) : toolOutput.parse(done.output);
-
-  const finish = (text: string, isError: boolean) => ({ text, isError });
-  const tool = state.input.definition.tools.find((allowed) => allowed === call.name);
-  const outcome = tool === undefined ? undefined : runPlatformTool(tool, call.input);
-  if (outcome?.ok === true && outcome.value.kind === "question") {
-    if (!state.recorded.has(position)) {
-      yield { type: "step", step: { ...step, state: "started" } } satisfies EngineEvent;
-    }
-    throw new InputRequired(outcome.value.question);
-  }
-  if (outcome?.ok === true && outcome.value.kind === "artifact") {
-    const { artifact, text } = outcome.value;
-    const chunk = {
-      ...artifact,
-      parts: [...artifact.parts],
-      artifactId: `artifact-${position}`,
-      append: false,
-      lastChunk: true,
-    };
-    yield { type: "artifact", chunk } satisfies EngineEvent;
-    const output = finish(text, false);
-    yield { type: "step", step: { ...step, state: "done", output } } satisfies EngineEvent;
-    return output;
-  }
-  // A wrong call of request_input asks nobody, so nothing waits: it is told to the model like any other tool error.
-  const output = finish(outcome?.ok === false ? outcome.error.message : noSuchTool(call.name, state), true);
-  yield { type: "step", step: { ...step, state: "failed", output } } satisfies EngineEvent;
-  return output;
-}
-
-const noSuchTool = (name: string, state: State): string => {
-  const { tools } = state.input.definition;
-  const known = PLATFORM_TOOLS.some((tool) => tool === name);
-  const why = known ? "This agent may not use it" : "There is no such tool";
-  return `${why}: ${name}. Tools of this agent: ${tools.length === 0 ? "none" : tools.join(", ")}.`;
-};
-
-/** The recorded step at this position, when it is done; diverging from it would make a replay something else. */
-const replayed = (
-  state: State,
-  expected: { readonly kind: string; readonly inputHash: string },
-): StepRecord | undefined => {
-  const step = state.recorded.get(state.position);
-  if (step === undefined) return undefined;
-  if (step.kind !== expected.kind || step.inputHash !== expected.inputHash) {
-    throw new RunFailed({
-      code: "replay_diverged",
-      message: `Step ${state.position} was recorded as ${step.kind} ${step.name}, and the same task came to another one now`,
-      publicMessage: "The run could not be continued after an interruption. Send the message again as a new task.",
-      retryable: false,
-    });
-  }
-  return step.state === "started" ? undefined : step;
-};
-
-const answered = (output: Json | undefined): { readonly text: string; readonly isError: boolean } => {
-  const asTool = toolOutput.safeParse(output);
-  if (asTool.success) return asTool.data;
-  const message = parsedJsonObject.parse(output);
-  return { text: `The caller answered: ${messageText(message)}`, isError: false };
-};
-
-const refuse = (limit: LimitName | undefined): void => {
-  if (limit !== undefined) throw new RunFailed(limitReached(limit));
-};
-
-const hashOf = (value: unknown): string => hash("sha256", JSON.stringify(value), "base64url");
+/** What a calling agent gets: the last answer, then what was handed over as artifacts. */
+const resultText = ({ input, written }: RunState, answer: ModelOutput): string =>
+  capText(
+    [answer.text, ...[...written].toSorted(([a], [b]) => a - b).map(([, text]) => text)]
+      .filter((text) => text !== "")
+      .join("\n\n"),
+    input.toolOutputBytes,
+  );
 
 const toJson = (value: ModelOutput): Json => ({
   text: value.text,

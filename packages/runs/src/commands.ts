@@ -2,6 +2,7 @@ import { auditStatement, auditValues, AUDIT_COLUMNS, type AuditEntry } from "@sh
 import { isUniqueViolation, toJsonb, type Db } from "@shaman/db";
 import { err, newId, ok, userError, type JsonObject, type Result } from "@shaman/kernel";
 import { CHANNELS, type FanOut, type JobQueue } from "@shaman/queue";
+import { findDecision } from "./approval.ts";
 import { contentHash, dedupeKeyOf, messageIdReused, type AcceptDeps } from "./accept.ts";
 import type { CommandTarget } from "./command-target.ts";
 import { askForRetry, retryJobOf, type RetryIds } from "./retry.ts";
@@ -34,6 +35,42 @@ export const commandRun = async (
   const payload = toJsonb(command.payload ?? {});
   const values = [target.orgId, target.runId, target.taskId, newId("cmd"), payload, target.actor];
   return changeRun(deps, target, { name: "cancel_run", text: CANCEL, values, action: "task:cancel" });
+};
+
+// What the run waits for is compared in the statement that answers it, so that no decision reaches another question.
+const DECIDE = `
+WITH command AS (
+  INSERT INTO task_command (org_id, id, run_id, task_id, kind, payload, actor)
+  SELECT $1, $4, $2, $3, $5, $6::jsonb, $7 FROM run
+  WHERE org_id = $1 AND id = $2 AND state = 'suspended' AND waits_for->>'kind' = $8
+    AND ($9::text IS NULL OR waits_for->>'approvalId' = $9)
+  ON CONFLICT (org_id, run_id) WHERE kind IN ('answer', 'approve', 'refuse') AND applied_at IS NULL DO NOTHING
+  RETURNING id
+)
+UPDATE run SET wake = wake + 1, enqueued_at = now() FROM command WHERE org_id = $1 AND run.id = $2
+RETURNING wake`;
+
+/** What an operator says to a run that waits. A decision names the approval it is about. */
+export type OperatorReply =
+  | { readonly kind: "answer"; readonly text: string }
+  | { readonly kind: "approve" | "refuse"; readonly approvalId: string; readonly reason?: string };
+
+/**
+ * Leaves an operator's answer or decision for a suspended run and wakes it. Gives false, having changed nothing, when the
+ * run does not wait for that, or somebody else was quicker.
+ */
+export const replyToRun = (deps: CommandDeps, target: CommandTarget, reply: OperatorReply): Promise<boolean> => {
+  const payload =
+    reply.kind === "answer"
+      ? {
+          message: { messageId: newId("msg"), role: "ROLE_USER", taskId: target.taskId, parts: [{ text: reply.text }] },
+        }
+      : { approvalId: reply.approvalId, ...(reply.reason !== undefined && { reason: reply.reason }) };
+  const approvalId = reply.kind === "answer" ? null : reply.approvalId;
+  const waitsKind = reply.kind === "answer" ? "input" : "approval";
+  const { orgId, runId, taskId, actor } = target;
+  const values = [orgId, runId, taskId, newId("cmd"), reply.kind, toJsonb(payload), actor, waitsKind, approvalId];
+  return changeRun(deps, target, { name: "decide_run", text: DECIDE, values, action: `task:${reply.kind}` });
 };
 
 const GO_ON = `
@@ -118,7 +155,8 @@ WITH waiting AS (
   SELECT t.run_id, m.position
   FROM task t, LATERAL (
     SELECT position, role FROM message WHERE org_id = $1 AND task_id = $2 ORDER BY position DESC LIMIT 1) m
-  WHERE t.org_id = $1 AND t.id = $2 AND t.state = 'input_required' AND m.role = 'agent'
+  WHERE t.org_id = $1 AND t.id = $2 AND t.state = 'input_required' AND m.role = 'agent' AND ($25::text IS NULL OR $25 = (
+    SELECT r.waits_for->>'approvalId' FROM run r WHERE r.org_id = $1 AND r.id = t.run_id))
 ), msg AS (
   INSERT INTO message (org_id, id, run_id, task_id, position, role, content, content_hash, dedupe_key)
   SELECT $1, $3, run_id, $2, position + 1, 'user', $4::jsonb, $5, $6 FROM waiting
@@ -153,15 +191,18 @@ export type Answered = {
 
 /**
  * Takes a message for a task that waits for input (A2A 1.0.1 §3.4.3), with its command and audit row. A repeat of the same
- * message changes nothing. Errors: `task_not_waiting` when it does not wait (any more), `message_id_reused`.
+ * message changes nothing. A decision about an approval counts only for the one that is waited for.
+ * Errors: `task_not_waiting` when it does not wait (any more, or for this approval), `message_id_reused`.
  */
 export const answerTask = async (deps: CommandDeps, input: AnswerInput): Promise<Result<Answered>> => {
   const dedupeKey = dedupeKeyOf(input);
   const hash = contentHash({ ...input.message, taskId: input.taskId });
   const content = toJsonb({ ...input.message, taskId: input.taskId, contextId: input.contextId });
   const answer = [input.orgId, input.taskId, newId("msg"), content, hash, dedupeKey, newId("cmd"), input.actor];
-  const audit = auditValues(auditEntryOf(input, "task:answer"));
-  const statement = { name: "answer_task", text: ANSWER, values: [...answer, ...audit] };
+  const decision = findDecision(input.message);
+  const audit = auditValues(auditEntryOf(input, decision === undefined ? "task:answer" : `task:${decision.decision}`));
+  const approvalId = decision?.id ?? null;
+  const statement = { name: "answer_task", text: ANSWER, values: [...answer, ...audit, approvalId] };
   try {
     const [updated] = await deps.db.batch(input.orgId, [statement]);
     const row = updated?.rows[0];
@@ -183,7 +224,7 @@ export const answerTask = async (deps: CommandDeps, input: AnswerInput): Promise
 const notWaiting = () =>
   userError(
     "task_not_waiting",
-    "The task does not wait for a message now. Send a new message without taskId to start another task.",
+    "The task does not wait for this message now. Send a new message without taskId to start another task.",
   );
 
 const findRepeat = async (

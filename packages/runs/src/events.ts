@@ -2,6 +2,20 @@ import { z } from "zod";
 import { parsedJsonObject } from "./json-schema.ts";
 import { TASK_STATES } from "./states.ts";
 
+/** What a tool tells on its way, or what an agent's tools lack. */
+export const noticePayload = z.object({
+  kind: z.enum(["progress", "log", "problem"]),
+  /** Of the step that the tool runs in. */
+  position: z.int().optional(),
+  tool: z.string().optional(),
+  server: z.string().optional(),
+  message: z.string().optional(),
+  level: z.string().optional(),
+  progress: z.number().optional(),
+  total: z.number().optional(),
+});
+export type NoticePayload = z.output<typeof noticePayload>;
+
 /** What happened in a run, in the order it happened. The only place that lists the types. */
 export const runEvent = z.discriminatedUnion("type", [
   z.object({
@@ -34,6 +48,11 @@ export const runEvent = z.discriminatedUnion("type", [
       kind: z.enum(["model", "tool", "call", "input", "approval"]),
       name: z.string(),
       state: z.enum(["started", "done", "failed", "unknown"]),
+      /** Of a call: the task of the called agent. */
+      childTaskId: z.string().optional(),
+      /** Of a tool: its MCP server. */
+      server: z.string().optional(),
+      durationMs: z.int().optional(),
       /** Model steps only. */
       model: z.string().optional(),
       inputTokens: z.int().optional(),
@@ -41,6 +60,11 @@ export const runEvent = z.discriminatedUnion("type", [
       /** Null where no price is known. */
       costUsd: z.number().nullable().optional(),
     }),
+  }),
+  z.object({ type: z.literal("notice"), payload: noticePayload }),
+  z.object({
+    type: z.literal("data"),
+    payload: z.object({ name: z.string(), agent: z.string() }),
   }),
   z.object({
     type: z.literal("run.retry"),

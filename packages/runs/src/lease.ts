@@ -4,6 +4,7 @@ import type { JsonObject } from "@shaman/kernel";
 import { z } from "zod";
 import { FEW } from "./few.ts";
 import { TASK_STATES, type TaskState } from "./states.ts";
+import { waitsFor, type WaitsFor } from "./waits-for.ts";
 
 /** A run under this worker's lease. `epoch` is the fencing token of everything written for it. */
 export type LeasedRun = {
@@ -30,6 +31,10 @@ export type LeasedRun = {
   readonly limits: JsonObject;
   readonly used: { readonly steps: number; readonly tokens: number; readonly costUsd: number };
   readonly taskState: TaskState;
+  /** What the run was suspended on, as long as nothing has been recorded since. */
+  readonly waitsFor: WaitsFor | undefined;
+  /** USD a month that all runs of the organization, and of the key, may cost; null where there is no such limit. */
+  readonly spendLimits: { readonly organization: number | null; readonly key: number | null };
   /** The root task's messages of its caller, oldest first. */
   readonly messages: readonly JsonObject[];
   readonly commands: readonly OpenCommand[];
@@ -55,9 +60,11 @@ WHERE run.org_id = i.org_id AND id = i.run_id AND i.few = 1 AND (lease_until IS 
     ELSE finished_at IS NULL AND EXISTS (
       SELECT 1 FROM task_command c WHERE c.org_id = $1 AND c.run_id = i.run_id AND c.applied_at IS NULL) END
 RETURNING id, root_task_id, context_id, agent, repository_id, commit, principal, api_key_id, user_id, traceparent,
-  lease_epoch, worker, wake, priority, deadline, attempts, barren_claims, limits, steps, input_tokens + output_tokens AS tokens,
+  lease_epoch, worker, wake, priority, deadline, attempts, barren_claims, limits, waits_for, steps, input_tokens + output_tokens AS tokens,
   cost_usd::float8 AS cost_usd,
   (SELECT t.state FROM task t WHERE t.org_id = $1 AND t.id = root_task_id) AS task_state,
+  (SELECT o.settings->'spend'->'monthlyUsd' FROM organization o WHERE o.id = $1) AS organization_spend,
+  (SELECT k.monthly_spend_usd::float8 FROM api_key k WHERE k.org_id = $1 AND k.id = api_key_id) AS key_spend,
   (SELECT json_agg(m.content ORDER BY m.position) FROM message m
     WHERE m.org_id = $1 AND m.task_id = root_task_id AND m.role = 'user') AS messages,
   (SELECT json_agg(json_build_object('id', c.id, 'kind', c.kind, 'taskId', c.task_id, 'payload', c.payload, 'actor', c.actor)
@@ -96,6 +103,8 @@ export const claimRun = async (
   return row === undefined ? undefined : toLeasedRun({ ...input, holder }, row);
 };
 
+const spendLimit = z.number().nullish().default(null);
+
 const toLeasedRun = (
   input: { readonly orgId: string; readonly runId: string; readonly holder: string },
   row: Row,
@@ -121,6 +130,8 @@ const toLeasedRun = (
   limits: row.limits,
   used: { steps: row.steps, tokens: row.tokens, costUsd: row.cost_usd },
   taskState: z.enum(TASK_STATES).parse(row.task_state),
+  waitsFor: waitsFor.safeParse(row.waits_for).data,
+  spendLimits: { organization: spendLimit.parse(row.organization_spend), key: spendLimit.parse(row.key_spend) },
   messages: row.messages ?? [],
   commands: row.commands ?? [],
 });

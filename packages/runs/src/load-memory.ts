@@ -11,7 +11,7 @@ SELECT (SELECT m.content FROM message m WHERE m.org_id = t.org_id AND m.task_id 
   (SELECT coalesce(json_agg(a.parts ORDER BY a.position), '[]') FROM artifact a WHERE a.org_id = t.org_id AND a.task_id = t.id) AS artifacts
 FROM task t JOIN task own ON own.org_id = t.org_id AND own.id = $2
 WHERE t.org_id = $1 AND t.principal = own.principal AND t.context_id = own.context_id AND t.agent = own.agent
-  AND t.id <> own.id AND t.state = 'completed' AND t.status_at < own.created_at
+  AND t.id <> own.id AND t.parent_task_id IS NULL AND t.state = 'completed' AND t.status_at < own.created_at
 ORDER BY t.created_at DESC LIMIT ${MAX_EXCHANGES}`;
 
 const row = z.object({ message: parsedJsonObject, artifacts: z.array(z.array(parsedJsonObject)) });

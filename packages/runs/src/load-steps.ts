@@ -9,10 +9,18 @@ export const loadSteps = async (
   const [found] = await db.batch(task.orgId, [
     {
       name: "load_steps",
-      text: `SELECT position, kind, name, input_hash AS "inputHash", state, output FROM step
-        WHERE org_id = $1 AND task_id = $2 ORDER BY position`,
+      text: `SELECT position, kind, name, input_hash AS "inputHash", state, output, child_task_id AS "childTaskId",
+          CASE WHEN kind IN ('call', 'approval') THEN input END AS input
+        FROM step WHERE org_id = $1 AND task_id = $2 ORDER BY position`,
       values: [task.orgId, task.taskId],
     },
   ]);
-  return (found?.rows ?? []).map((row) => stepRecord.parse({ ...row, output: row.output ?? undefined }));
+  return (found?.rows ?? []).map((row) =>
+    stepRecord.parse({
+      ...row,
+      input: row.input ?? undefined,
+      output: row.output ?? undefined,
+      childTaskId: row.childTaskId ?? undefined,
+    }),
+  );
 };

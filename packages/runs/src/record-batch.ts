@@ -1,10 +1,11 @@
 import type { AuditEntry } from "@shaman/audit";
 import type { Db, SharedWork } from "@shaman/db";
-import { newId, type JsonObject } from "@shaman/kernel";
+import { newId, type Json, type JsonObject } from "@shaman/kernel";
 import type { RunEvent } from "./events.ts";
 import { recordStatement, type RecordItem } from "./record-statement.ts";
 import type { TaskState } from "./states.ts";
 import type { StepRecord } from "./step.ts";
+import type { WaitsFor } from "./waits-for.ts";
 
 /** What becomes of the run with this batch; absent, it goes on under the same lease. */
 export type RunOutcome =
@@ -14,7 +15,7 @@ export type RunOutcome =
       readonly error?: JsonObject;
     }
   /** Waits for a person: no lease, no deadline running. */
-  | { readonly kind: "suspended"; readonly on: "input" | "approval" }
+  | { readonly kind: "suspended"; readonly on: "input" | "approval"; readonly waitsFor?: WaitsFor }
   /** Goes on later: a new wake, at that time. `counts` says whether it was an attempt of the agent's own. */
   | { readonly kind: "parked"; readonly retryAt: Date; readonly counts: "attempt" | "claim" | "nothing" };
 
@@ -27,6 +28,15 @@ export type ArtifactRecord = {
   readonly metadata?: JsonObject;
 };
 
+/** A value that an agent shares with the others of its run. */
+export type DataRecord = {
+  readonly taskId: string;
+  readonly agent: string;
+  readonly position: number;
+  readonly name: string;
+  readonly value: Json;
+};
+
 /** Everything one commit of the lease holder may contain. */
 export type Batch = {
   readonly events: readonly (RunEvent & { readonly taskId: string })[];
@@ -34,6 +44,9 @@ export type Batch = {
   readonly steps: readonly (StepRecord & { readonly taskId: string; readonly agent: string })[];
   readonly artifacts: readonly ArtifactRecord[];
   readonly agentMessages: readonly { readonly taskId: string; readonly message: JsonObject }[];
+  /** Messages that nobody has recorded at intake: an operator's answers. */
+  readonly userMessages?: readonly { readonly taskId: string; readonly message: JsonObject }[];
+  readonly data?: readonly DataRecord[];
   readonly appliedCommands: readonly string[];
   readonly audit: readonly AuditEntry[];
   readonly outcome?: RunOutcome;

@@ -30,6 +30,8 @@ fence AS (
   UPDATE run SET last_seq = last_seq + i.events,
     state = coalesce(i.state, run.state),
     suspended_on = i.suspended_on,
+    waits_for = i.waits_for,
+    reserved_usd = CASE WHEN i.over THEN 0 ELSE greatest(run.reserved_usd - i.cost_usd, 0) END,
     error = coalesce(i.error, run.error),
     barren_claims = CASE WHEN i.fruitful THEN 0 ELSE greatest(barren_claims - i.forgiven, 0) END,
     attempts = run.attempts + i.attempts,
@@ -45,7 +47,7 @@ fence AS (
     finished_at = CASE WHEN i.finished THEN now() ELSE finished_at END,
     ended = CASE WHEN i.finished THEN i.state END
   FROM jsonb_to_recordset($2::jsonb) AS i (org_id text, run_id text, few integer, epoch integer, holder text, events integer, state text,
-    suspended_on text, error jsonb, fruitful boolean, forgiven integer, attempts integer, steps integer, input_tokens bigint,
+    suspended_on text, waits_for jsonb, error jsonb, fruitful boolean, forgiven integer, attempts integer, steps integer, input_tokens bigint,
     output_tokens bigint, cost_usd numeric, cost_known boolean, over boolean, retry_at timestamptz, finished boolean)
   WHERE run.org_id = i.org_id AND id = i.run_id AND i.few = 1 AND lease_epoch = i.epoch AND worker = i.holder AND lease_until > now()
   RETURNING id, last_seq, last_seq - i.events AS seq_before, lease_epoch, wake, priority
@@ -64,6 +66,7 @@ const fenceRow = ({ lease, batch }: RecordItem): JsonRow => {
     events: batch.events.length,
     state: runStateOf(outcome),
     suspended_on: outcome?.kind === "suspended" ? outcome.on : null,
+    waits_for: outcome?.kind === "suspended" ? outcome.waitsFor : undefined,
     error: outcome?.kind === "finished" ? outcome.error : undefined,
     fruitful: finished > 0 || outcome?.kind === "suspended",
     forgiven: outcome?.kind === "parked" && outcome.counts === "nothing" ? 1 : 0,
@@ -104,8 +107,8 @@ const EVENTS: Part = {
 
 const STEPS: Part = {
   name: "steps",
-  columns:
-    "id text, task_id text, position integer, kind text, name text, input_hash text, state text, input jsonb, output jsonb",
+  columns: `id text, task_id text, position integer, kind text, name text, input_hash text, state text, input jsonb,
+    output jsonb, server text, duration_ms integer`,
   rowsOf: ({ batch }) =>
     batch.steps.map((step) => ({
       id: step.id,
@@ -117,13 +120,17 @@ const STEPS: Part = {
       state: step.state,
       input: step.input,
       output: step.output,
+      server: step.server,
+      duration_ms: step.durationMs,
     })),
   sql: (rows) => `
-  INSERT INTO step (org_id, id, run_id, task_id, position, kind, name, input_hash, state, input, output, lease_epoch, finished_at)
-  SELECT $1, r.id, fence.id, r.task_id, r.position, r.kind, r.name, r.input_hash, r.state, r.input, r.output, fence.lease_epoch,
-    CASE WHEN r.state = 'started' THEN NULL ELSE now() END ${rows}
+  INSERT INTO step (org_id, id, run_id, task_id, position, kind, name, input_hash, state, input, output, server,
+    duration_ms, lease_epoch, finished_at)
+  SELECT $1, r.id, fence.id, r.task_id, r.position, r.kind, r.name, r.input_hash, r.state, r.input, r.output, r.server,
+    r.duration_ms, fence.lease_epoch, CASE WHEN r.state = 'started' THEN NULL ELSE now() END ${rows}
   ON CONFLICT (org_id, task_id, position) DO UPDATE
-    SET state = excluded.state, output = excluded.output, lease_epoch = excluded.lease_epoch, finished_at = excluded.finished_at
+    SET state = excluded.state, output = excluded.output, server = excluded.server, duration_ms = excluded.duration_ms,
+      lease_epoch = excluded.lease_epoch, finished_at = excluded.finished_at
     WHERE step.state = 'started'`,
 };
 
@@ -186,18 +193,32 @@ const TASKS: Part = {
 
 const MESSAGES: Part = {
   name: "messages",
-  columns: "id text, task_id text, ord integer, content jsonb",
+  columns: "id text, task_id text, ord integer, role text, content jsonb",
   rowsOf: ({ batch }) =>
-    batch.agentMessages.map(({ taskId, message }, i) => ({
+    [
+      ...batch.agentMessages.map((one) => ({ ...one, role: "agent" })),
+      ...(batch.userMessages ?? []).map((one) => ({ ...one, role: "user" })),
+    ].map(({ taskId, role, message }, i) => ({
       id: newId("msg"),
       task_id: taskId,
       ord: i + 1,
+      role,
       content: message,
     })),
   sql: (rows) => `
   INSERT INTO message (org_id, id, run_id, task_id, position, role, content)
   SELECT $1, r.id, fence.id, r.task_id,
-    (SELECT coalesce(max(position), 0) + r.ord FROM message WHERE org_id = $1 AND task_id = r.task_id), 'agent', r.content ${rows}`,
+    (SELECT coalesce(max(position), 0) + r.ord FROM message WHERE org_id = $1 AND task_id = r.task_id), r.role, r.content ${rows}`,
+};
+
+const DATA: Part = {
+  name: "data",
+  columns: "task_id text, agent text, position integer, name text, value jsonb",
+  rowsOf: ({ batch }) => (batch.data ?? []).map(({ taskId, ...one }) => ({ ...one, task_id: taskId })),
+  sql: (rows) => `
+  INSERT INTO run_data (org_id, run_id, name, value, task_id, agent, position)
+  SELECT $1, fence.id, r.name, r.value, r.task_id, r.agent, r.position ${rows}
+  ON CONFLICT (org_id, run_id, name) DO NOTHING`,
 };
 
 const COMMANDS: Part = {
@@ -218,7 +239,7 @@ const AUDIT: Part = {
   SELECT ${AUDIT_COLUMNS.map((column) => `a.${column}`).join(", ")} ${rows.replace("WHERE", `, ${auditRecord("r.entry")} WHERE`)}`,
 };
 
-const PARTS: readonly Part[] = [EVENTS, STEPS, USAGE, ARTIFACTS, TASKS, MESSAGES, COMMANDS, AUDIT];
+const PARTS: readonly Part[] = [EVENTS, STEPS, USAGE, ARTIFACTS, TASKS, MESSAGES, COMMANDS, AUDIT, DATA];
 
 /** Texts made so far, by the parts they have: PostgreSQL pays for a part even where it has no rows. */
 const texts = new Map<string, string>();

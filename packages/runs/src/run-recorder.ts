@@ -9,6 +9,7 @@ import {
   recordBatch,
   type ArtifactRecord,
   type Batch,
+  type DataRecord,
   type Lease,
   type Recorded,
   type RunOutcome,
@@ -33,6 +34,9 @@ export type RunRecorder = {
   readonly event: (taskId: string, event: RunEvent) => void;
   readonly applied: (commandId: string) => void;
   readonly audit: (entry: AuditEntry) => void;
+  readonly data: (record: DataRecord) => void;
+  /** Somebody waits until what came so far is committed. */
+  readonly commitNow: () => void;
   /** Commits everything so far together with what becomes of the run, and gives the lease back. */
   readonly finish: (outcome: RunOutcome) => Promise<Recorded>;
   /** Aborted, with the reason, as soon as a commit is refused or fails: stop working on the run. */
@@ -54,22 +58,24 @@ const LAZY_MS = 100;
 type Pending = {
   events: (RunEvent & { readonly taskId: string })[];
   tasks: Map<string, Batch["tasks"][number]>;
-  steps: Batch["steps"][number][];
+  steps: Map<string, Batch["steps"][number]>;
   artifacts: ArtifactRecord[];
   agentMessages: Batch["agentMessages"][number][];
   appliedCommands: string[];
   audit: AuditEntry[];
+  data: DataRecord[];
   bytes: number;
 };
 
 const nothing = (): Pending => ({
   events: [],
   tasks: new Map(),
-  steps: [],
+  steps: new Map(),
   artifacts: [],
   agentMessages: [],
   appliedCommands: [],
   audit: [],
+  data: [],
   bytes: 0,
 });
 
@@ -94,10 +100,15 @@ export const createRunRecorder = (
   let urgent = false;
 
   const commit = async (outcome?: RunOutcome): Promise<Recorded> => {
-    const { tasks, bytes: _bytes, ...lists } = pending;
+    const { tasks, steps, bytes: _bytes, ...lists } = pending;
     pending = nothing();
     urgent = false;
-    const batch: Batch = { ...lists, tasks: [...tasks.values()], ...(outcome !== undefined && { outcome }) };
+    const batch: Batch = {
+      ...lists,
+      tasks: [...tasks.values()],
+      steps: [...steps.values()],
+      ...(outcome !== undefined && { outcome }),
+    };
     const recorded = await recordBatch(deps.db, lease, batch);
     if (recorded === undefined) throw leaseLost(lease.runId);
     if (batch.events.length > 0) nudgeRun(deps.fanOut, lease.runId, recorded.lastSeq);
@@ -202,17 +213,26 @@ export const createRunRecorder = (
     leftOpen: ({ taskId, artifactId }) => void leftOpen.add(`${taskId}\n${artifactId}`),
     step: (agent, taskId, step) => {
       if (step.kind === "model") withdraw(taskId, responseArtifactId(step.position));
-      pending.steps.push({ ...step, taskId, agent });
+      // One statement cannot write a row twice: a step that began and ended within one batch is one that ended.
+      pending.steps.set(`${taskId}\n${step.position}`, { ...step, taskId, agent });
       push(taskId, { type: "step", payload: summaryOf(step) });
       // After the tools comes the next model call, which waits until everything before it is committed.
       soon(step.kind === "model" ? options.coalesceMs : 0);
     },
     event: (taskId, event) => {
       push(taskId, event);
-      soon(0);
+      soon(event.type === "notice" ? options.coalesceMs : 0);
     },
     applied: (commandId) => void pending.appliedCommands.push(commandId),
     audit: (entry) => void pending.audit.push(entry),
+    data: (record) => {
+      pending.data.push(record);
+      push(record.taskId, { type: "data", payload: { name: record.name, agent: record.agent } });
+      soon(0);
+    },
+    commitNow: () => {
+      if (pending.events.length > 0) soon(0);
+    },
     finish: async (outcome) => {
       clearTimers();
       await committing;
@@ -231,11 +251,14 @@ const mergesInto = (event: RunEvent, chunk: ArtifactPayload): event is PendingAr
   !event.payload.lastChunk &&
   event.payload.artifactId === chunk.artifactId;
 
-const summaryOf = ({ position, kind, name, state, usage }: StepRecord) => ({
+const summaryOf = ({ position, kind, name, state, usage, childTaskId, server, durationMs }: StepRecord) => ({
   position,
   kind,
   name,
   state,
+  ...(childTaskId !== undefined && { childTaskId }),
+  ...(server !== undefined && { server }),
+  ...(durationMs !== undefined && { durationMs }),
   ...(usage !== undefined && {
     model: usage.model,
     inputTokens: usage.inputTokens,

@@ -27,5 +27,11 @@ export const stepRecord = z.object({
   input: parsedJson.optional(),
   output: parsedJson.optional(),
   usage: stepUsage.optional(),
+  /** Of a call: the task that the called agent works on. */
+  childTaskId: z.string().optional(),
+  /** Of a tool: the MCP server it belongs to. */
+  server: z.string().optional(),
+  /** How long a tool or a call took. */
+  durationMs: z.int().min(0).optional(),
 });
 export type StepRecord = z.output<typeof stepRecord>;

@@ -37,6 +37,9 @@ const retry = z.strictObject({
   backoffSeconds: z.number().min(0).max(3_600).default(2),
 });
 
+/** What all runs of the organization together may cost; what a model without a known price costs is not counted. */
+const spend = z.strictObject({ monthlyUsd: z.number().min(0).max(10_000_000).optional() });
+
 const usdPerMillion = z.number().min(0).max(1_000_000);
 const MAX_NAMES = 500;
 const atMost = (names: object): boolean => Object.keys(names).length <= MAX_NAMES;
@@ -45,6 +48,7 @@ export const organizationSettings = z.strictObject({
   intake: intake.prefault({}),
   run: run.prefault({}),
   retry: retry.prefault({}),
+  spend: spend.prefault({}),
   /** What agents use whose file names no model: `provider/model`, or one of the names below. */
   defaultModel: z.string().min(1).max(200).optional(),
   /** Names that agent files may use instead of `provider/model`. */
@@ -77,6 +81,7 @@ const storedSettings = z.object({
   intake: z.object(intake.shape).prefault({}).catch(defaultSettings.intake),
   run: z.object(run.shape).prefault({}).catch(defaultSettings.run),
   retry: z.object(retry.shape).prefault({}).catch(defaultSettings.retry),
+  spend: z.object(spend.shape).prefault({}).catch({}),
   defaultModel: organizationSettings.shape.defaultModel.catch(undefined),
   modelAliases: organizationSettings.shape.modelAliases.catch({}),
   prices: organizationSettings.shape.prices.catch({}),

@@ -14,6 +14,7 @@ export { findBrokenPromises, readFinishedSteps, whenRow, whenSeen } from "./run-
 export type { HistoryStep } from "./run-history.ts";
 export { ORDER_MODEL_STEPS, ORDER_STEPS, orderReply, startOrderScene } from "./order-scene.ts";
 export type { OrderCall, OrderScene, SentTask } from "./order-scene.ts";
+export { TREE_AGENTS, TREE_STEPS, TREE_TASKS, treeModelSteps, treeReply } from "./tree-scene.ts";
 export { startPostgresServer } from "./postgres-server.ts";
 export type { PostgresServer } from "./postgres-server.ts";
 export { givenKey, givenSettings, textMessage } from "./given.ts";

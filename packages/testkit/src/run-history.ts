@@ -38,6 +38,28 @@ const PROMISES: Readonly<Record<string, string>> = {
     WHERE t.org_id = $1 AND (r.finished_at IS NOT NULL AND r.state <> t.state OR t.state <> (
       SELECT payload->>'state' FROM run_event e WHERE e.org_id = t.org_id AND e.task_id = t.id AND e.type = 'task.status'
       ORDER BY seq DESC LIMIT 1))`,
+  "the last status event of every task tells its state": `
+    SELECT t.id FROM task t WHERE org_id = $1 AND parent_task_id IS NOT NULL AND coalesce(t.state <> (
+      SELECT payload->>'state' FROM run_event e WHERE e.org_id = t.org_id AND e.task_id = t.id AND e.type = 'task.status'
+      ORDER BY seq DESC LIMIT 1), t.state <> 'submitted')`,
+  "no task of a finished run is open, and none ends after its parent": `
+    SELECT t.id FROM task t JOIN run r ON r.org_id = t.org_id AND r.id = t.run_id JOIN task p ON p.org_id = t.org_id AND p.id = t.parent_task_id
+    WHERE t.org_id = $1 AND (r.finished_at IS NOT NULL AND t.state NOT IN ('completed', 'failed', 'canceled', 'rejected')
+      OR p.state = 'completed' AND t.status_at > p.status_at)`,
+  "every task below another belongs to one call of it, and every begun call has one task": `
+    SELECT t.id FROM task t WHERE org_id = $1 AND parent_task_id IS NOT NULL AND 1 <> (
+      SELECT count(*) FROM step s WHERE s.org_id = t.org_id AND s.task_id = t.parent_task_id AND s.child_task_id = t.id AND s.kind = 'call')
+    UNION ALL SELECT s.id FROM step s WHERE org_id = $1 AND kind = 'call' AND child_task_id IS NOT NULL AND NOT EXISTS (
+      SELECT 1 FROM task t WHERE t.org_id = s.org_id AND t.id = s.child_task_id AND t.parent_task_id = s.task_id)`,
+  "a finished call agrees with how its task ended": `
+    SELECT s.id FROM step s JOIN task t ON t.org_id = s.org_id AND t.id = s.child_task_id
+    WHERE s.org_id = $1 AND (s.state = 'done' AND t.state <> 'completed' OR s.state = 'failed' AND t.state = 'completed')`,
+  "each finished call was audited once": `
+    SELECT t.id FROM task t WHERE org_id = $1
+      AND (SELECT count(*) FROM step s WHERE s.org_id = t.org_id AND s.task_id = t.id AND kind = 'call' AND finished_at IS NOT NULL)
+        <> (SELECT count(*) FROM audit_log a WHERE a.org_id = t.org_id AND a.task_id = t.id AND a.action = 'agent:call')`,
+  "a finished run holds no part of a spend limit": `
+    SELECT r.id FROM run r WHERE org_id = $1 AND lease_until IS NULL AND reserved_usd <> 0`,
   "steps of a completed task are numbered from 1 without gap, all finished": `
     SELECT t.id FROM task t WHERE org_id = $1 AND state = 'completed' AND (
       SELECT count(*) <> max(position) OR bool_or(finished_at IS NULL) FROM step s WHERE s.org_id = t.org_id AND s.task_id = t.id)`,

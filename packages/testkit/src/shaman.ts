@@ -41,6 +41,8 @@ export type TestOrg = {
   readonly repositoryId: string;
   /** Commits exactly these files and syncs. */
   readonly push: (files: Readonly<Record<string, RemoteFile>>) => Promise<SyncReport>;
+  /** Registers one more repository with these files, synced. */
+  readonly addRepository: (name: string, files: Readonly<Record<string, RemoteFile>>) => Promise<SyncReport>;
 };
 
 export type HttpAnswer = {
@@ -166,21 +168,25 @@ export const startShaman = async (options: ShamanOptions = {}): Promise<Shaman> 
     const { key, record } = unwrap(
       await createApiKey(web, operator, { name: "test", mode: "test", agents: "*", ratePerSecond: 0 }),
     );
-    const remote = await givenGitRemote();
-    await remote.commit(files);
-    remotes.push(remote);
-    const { repositoryId } = unwrap(await registerRepository(web, operator, { name: "agents", url: remote.url }));
-    const sync = async () =>
-      unwrap(
-        await syncRepository({ db: database.as("worker"), git, secretKeys, parseScript }, { orgId, repositoryId }),
-      );
-    await sync();
+    const register = async (name: string, first: Readonly<Record<string, RemoteFile>>) => {
+      const remote = await givenGitRemote();
+      await remote.commit(first);
+      remotes.push(remote);
+      const { repositoryId } = unwrap(await registerRepository(web, operator, { name, url: remote.url }));
+      const sync = async () =>
+        unwrap(
+          await syncRepository({ db: database.as("worker"), git, secretKeys, parseScript }, { orgId, repositoryId }),
+        );
+      return { remote, repositoryId, sync, report: await sync() };
+    };
+    const { remote, repositoryId, sync } = await register("agents", files);
     const push: TestOrg["push"] = async (next) => {
       await remote.commit(next);
       return sync();
     };
+    const addRepository: TestOrg["addRepository"] = async (name, first) => (await register(name, first)).report;
     const host = `${slug}.${BASE_DOMAIN}:${publicPort}`;
-    return { orgId, slug, host, apiKey: key.reveal(), apiKeyId: record.id, repositoryId, push };
+    return { orgId, slug, host, apiKey: key.reveal(), apiKeyId: record.id, repositoryId, push, addRepository };
   };
 
   const http: Shaman["http"] = async (org, call) => {

@@ -6,7 +6,10 @@ import { z } from "zod";
 /** What calling a platform tool comes to. `text` is what the model is told. */
 export type PlatformOutcome =
   | { readonly kind: "artifact"; readonly artifact: WrittenArtifact; readonly text: string }
-  | { readonly kind: "question"; readonly question: string };
+  | { readonly kind: "question"; readonly question: string }
+  | { readonly kind: "share"; readonly name: string; readonly value: Json }
+  /** Without a name: which values there are. */
+  | { readonly kind: "recall"; readonly name: string | undefined };
 
 export type WrittenArtifact = {
   readonly name: string;
@@ -17,6 +20,8 @@ export type WrittenArtifact = {
 
 /** An artifact of more than this is refused. */
 const MAX_ARTIFACT_BYTES = 262_144;
+/** A shared value of more than this is refused. */
+const MAX_SHARED_BYTES = 65_536;
 
 const writeArtifactInput = z.strictObject({
   name: z.string().min(1).max(200).describe("File name or title of the artifact, such as invoice-4711.md"),
@@ -35,7 +40,21 @@ const requestInputInput = z.strictObject({
   question: z.string().min(1).max(10_000).describe("What the caller has to tell or decide, in full sentences"),
 });
 
-const specOf = (name: PlatformTool, description: string, input: z.ZodType): ToolSpec => {
+const dataName = z
+  .string()
+  .regex(/^[A-Za-z0-9_.-]{1,64}$/, "must be 1 to 64 letters, digits and _ . -")
+  .describe("Name of the value, such as order or shipping.address");
+
+const runDataWriteInput = z.strictObject({
+  name: dataName,
+  value: z.json().describe("Any JSON value"),
+});
+
+const runDataReadInput = z.strictObject({
+  name: dataName.optional().describe("Which value; leave it out to see which there are"),
+});
+
+export const specOf = (name: string, description: string, input: z.ZodType): ToolSpec => {
   const { $schema: _dialect, ...schema } = z.toJSONSchema(input, { io: "input" });
   return { name, description, inputSchema: z.record(z.string(), z.json()).parse(schema) };
 };
@@ -52,6 +71,16 @@ export const PLATFORM_TOOL_SPECS: Readonly<Record<PlatformTool, ToolSpec>> = {
     "Asks the caller a question and waits for the answer, which may take days. Use it when you cannot go on without the caller.",
     requestInputInput,
   ),
+  run_data_write: specOf(
+    "run_data_write",
+    "Shares a named value with all agents that work on this task. A value never changes: a name can be used once.",
+    runDataWriteInput,
+  ),
+  run_data_read: specOf(
+    "run_data_read",
+    "Reads a value that an agent working on this task has shared, with the name of that agent.",
+    runDataReadInput,
+  ),
 };
 
 /** Runs a platform tool. An error is meant for the model: it says what was wrong with the input. */
@@ -65,7 +94,22 @@ export const runPlatformTool = (name: PlatformTool, input: Json): Result<Platfor
         ? ok({ kind: "question", question: parsed.data.question })
         : err(invalidInput(parsed.error));
     }
+    case "run_data_write": {
+      const parsed = runDataWriteInput.safeParse(input);
+      return parsed.success ? shareValue(parsed.data) : err(invalidInput(parsed.error));
+    }
+    case "run_data_read": {
+      const parsed = runDataReadInput.safeParse(input);
+      return parsed.success ? ok({ kind: "recall", name: parsed.data.name }) : err(invalidInput(parsed.error));
+    }
   }
+};
+
+const shareValue = ({ name, value }: z.output<typeof runDataWriteInput>): Result<PlatformOutcome> => {
+  const bytes = Buffer.byteLength(JSON.stringify(value));
+  return bytes > MAX_SHARED_BYTES
+    ? err(userError("tool_input_invalid", `The value has ${bytes} bytes; at most ${MAX_SHARED_BYTES} are allowed.`))
+    : ok({ kind: "share", name, value });
 };
 
 const writeArtifact = (input: Json): Result<PlatformOutcome> => {
@@ -84,7 +128,7 @@ const writeArtifact = (input: Json): Result<PlatformOutcome> => {
   return ok({ kind: "artifact", artifact, text: `The artifact ${name} was handed to the caller.` });
 };
 
-const invalidInput = (error: z.ZodError): ReturnType<typeof userError> => {
+export const invalidInput = (error: z.ZodError): ReturnType<typeof userError> => {
   const problems = error.issues.slice(0, 5).map((issue) => `${issue.path.join(".") || "input"}: ${issue.message}`);
   return userError("tool_input_invalid", `The input does not fit the tool's schema: ${problems.join("; ")}`);
 };

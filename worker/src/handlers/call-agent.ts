@@ -1,7 +1,7 @@
 import { streamMessage, type AgentEvent } from "@shaman/a2a-wire";
 import type { TokenMinter } from "@shaman/access";
 import type { JsonObject } from "@shaman/kernel";
-import type { LeasedRun } from "@shaman/runs";
+import type { LeasedRun, Reserved } from "@shaman/runs";
 import type { Dispatcher } from "undici";
 
 export type AgentCallDeps = {
@@ -11,15 +11,21 @@ export type AgentCallDeps = {
   readonly internalUrl: string;
 };
 
+const left = ({ limits }: LeasedRun, name: string, spent: number): number =>
+  Math.max(0, Number(limits[name] ?? 0) - spent);
+
+/** What the run's own limit lets it still cost. */
+export const costLeft = (run: LeasedRun): number => left(run, "maxCostUsd", run.used.costUsd);
+
 /** What the run's limits allow: steps and calls in all, because a replay counts them again, and what is left of the rest. */
-const budgetOf = ({ limits, used }: LeasedRun) => {
-  const left = (name: string, spent: number): number => Math.max(0, Number(limits[name] ?? 0) - spent);
+const budgetOf = (run: LeasedRun, reserved: Reserved) => {
   return {
-    steps: Math.ceil(left("maxSteps", 0)),
-    toolCalls: Math.ceil(left("maxToolCalls", 0)),
-    tokens: Math.ceil(left("maxTokens", used.tokens)),
-    costUsd: left("maxCostUsd", used.costUsd),
-    depth: Math.ceil(left("maxDepth", 0)),
+    steps: Math.ceil(left(run, "maxSteps", 0)),
+    toolCalls: Math.ceil(left(run, "maxToolCalls", 0)),
+    tokens: Math.ceil(left(run, "maxTokens", run.used.tokens)),
+    costUsd: reserved.costUsd,
+    ...(reserved.limit !== undefined && { costLimit: reserved.limit }),
+    depth: Math.ceil(left(run, "maxDepth", 0)),
   };
 };
 
@@ -35,7 +41,7 @@ const initiatorOf = ({ apiKeyId, userId, principal }: LeasedRun) => {
  */
 export async function* callAgent(
   deps: AgentCallDeps,
-  run: LeasedRun,
+  { run, reserved }: { readonly run: LeasedRun; readonly reserved: Reserved },
   signal: AbortSignal,
 ): AsyncGenerator<AgentEvent, void, undefined> {
   const path = `/a2a/v1/agents/${encodeURIComponent(run.agent)}`;
@@ -52,10 +58,12 @@ export async function* callAgent(
       depth: 0,
       initiator: initiatorOf(run),
       leaseEpoch: run.epoch,
+      leaseHolder: run.holder,
+      attemptsLeft: Math.max(0, Number(run.limits.maxAttempts ?? 1) - run.attempts - 1),
       agent,
       commit: run.commit,
       deadline: run.deadline.getTime(),
-      budget: budgetOf(run),
+      budget: budgetOf(run, reserved),
       ancestors: [],
       ...(run.traceparent !== null && { traceparent: run.traceparent }),
     },

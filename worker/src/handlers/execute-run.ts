@@ -1,25 +1,25 @@
-import type { AgentEvent, TraceRecord } from "@shaman/a2a-wire";
-import { TRACE_EXTENSION } from "@shaman/a2a-wire";
+import type { AgentEvent } from "@shaman/a2a-wire";
 import type { Db } from "@shaman/db";
-import { abortAfter, AppError, newId, toAppError, type JsonObject } from "@shaman/kernel";
+import { abortAfter, AppError, toAppError } from "@shaman/kernel";
 import type { FanOut, JobQueue } from "@shaman/queue";
 import {
   claimRun,
   createRunRecorder,
-  isTerminal,
-  leaseLost,
   listLeftOpen,
-  loadSteps,
-  recordBatch,
+  reserveSpend,
   wakeUpOf,
   type LeasedRun,
   type RecorderOptions,
+  type Reserved,
   type RunOutcome,
-  type RunRecorder,
 } from "@shaman/runs";
 import type { Logger } from "@shaman/telemetry";
 import type { HeldLeases } from "../held-leases.ts";
-import { callAgent, type AgentCallDeps } from "./call-agent.ts";
+import { callAgent, costLeft, type AgentCallDeps } from "./call-agent.ts";
+import { record } from "./record-event.ts";
+import { applyReply } from "./resume-run.ts";
+import { canceled, failed, type FailureRecord, type Recording } from "./run-end.ts";
+import { createTaskTree } from "./task-tree.ts";
 
 export type ExecuteRunDeps = AgentCallDeps & {
   readonly db: Db;
@@ -60,7 +60,8 @@ export const executeRun = async (
   deps.held.add({ lease: run, stop: (reason) => stop.abort(reason) });
   const recorder = createRunRecorder(deps, run, deps.recorder);
   try {
-    const outcome = await work(deps, { run, recorder, stop: stop.signal });
+    const tree = await createTaskTree(deps.db, run);
+    const outcome = await work(deps, { run, recorder, tree, stop: stop.signal });
     const recorded = await recorder.finish(outcome);
     if (outcome.kind === "parked") await enqueueAgain(deps, run, { wake: recorded.wake, retryAt: outcome.retryAt });
   } catch (error) {
@@ -71,7 +72,7 @@ export const executeRun = async (
   }
 };
 
-type Work = { readonly run: LeasedRun; readonly recorder: RunRecorder; readonly stop: AbortSignal };
+type Work = Recording & { readonly stop: AbortSignal };
 
 const enqueueAgain = async (
   deps: ExecuteRunDeps,
@@ -83,46 +84,32 @@ const enqueueAgain = async (
   await deps.queue.add(job).catch((error: unknown) => deps.log.error("enqueue_failed", error, { runId: run.runId }));
 };
 
-const work = async (deps: ExecuteRunDeps, { run, recorder, stop }: Work): Promise<RunOutcome> => {
+const work = async (deps: ExecuteRunDeps, at: Work): Promise<RunOutcome> => {
+  const { run, recorder, tree } = at;
   const cancel = run.commands.find((command) => command.kind === "cancel");
-  if (cancel !== undefined) return canceled({ run, recorder }, cancel.id);
-  if (run.barrenClaims > POISON_CLAIMS) return failed({ run, recorder }, poisoned(run));
-  await applyAnswer(deps, run);
+  if (cancel !== undefined) return canceled(at, cancel.id);
+  if (run.barrenClaims > POISON_CLAIMS) return failed(at, poisoned(run));
+  const reserved = await reserveSpend(deps.db, run, costLeft(run));
+  if (reserved.limit !== undefined && reserved.costUsd === 0) return failed(at, nothingToSpend(reserved.limit));
+  await applyReply(deps.db, run);
   if (run.epoch > 1) for (const artifact of await listLeftOpen(deps.db, run)) recorder.leftOpen(artifact);
-  if (run.taskState !== "working") recorder.status({ taskId: run.rootTaskId, state: "working", lazy: true });
-  return follow(deps, { run, recorder, stop });
-};
-
-/** Records what the caller answered as the result of the step that asked, so that the replay finds it. */
-const applyAnswer = async (deps: ExecuteRunDeps, run: LeasedRun): Promise<void> => {
-  const answer = run.commands.find((command) => command.kind === "answer");
-  if (answer === undefined) return;
-  const steps = await loadSteps(deps.db, { orgId: run.orgId, taskId: answer.taskId });
-  const asked = steps.findLast((step) => step.kind === "input" && step.state === "started");
-  const step =
-    asked === undefined
-      ? []
-      : [{ ...asked, state: "done" as const, output: answer.payload, taskId: answer.taskId, agent: run.agent }];
-  const recorded = await recordBatch(deps.db, run, {
-    events: [],
-    tasks: [],
-    steps: step,
-    artifacts: [],
-    agentMessages: [],
-    appliedCommands: [answer.id],
-    audit: [],
-  });
-  if (recorded === undefined) throw leaseLost(run.runId);
+  if (tree.move(run.rootTaskId, "working")) recorder.status({ taskId: run.rootTaskId, state: "working", lazy: true });
+  return follow(deps, { ...at, reserved });
 };
 
 /** Follows the agent's answer and records it as it comes. */
-const follow = async (deps: ExecuteRunDeps, { run, recorder, stop }: Work): Promise<RunOutcome> => {
+const follow = async (
+  deps: ExecuteRunDeps,
+  { reserved, ...at }: Work & { readonly reserved: Reserved },
+): Promise<RunOutcome> => {
+  const { run, recorder, stop } = at;
   const both = abortAfter(Infinity, stop, recorder.lost);
-  const events = callAgent(deps, run, both.signal);
+  const events = callAgent(deps, { run, reserved }, both.signal);
   try {
     for (let next = await events.next(); next.done !== true; next = await events.next()) {
-      const outcome = record({ run, recorder }, next.value);
-      if (outcome === undefined) continue;
+      const recorded = record(at, next.value);
+      if (recorded === undefined) continue;
+      const outcome = await recorded;
       void readOut(events);
       return outcome;
     }
@@ -133,9 +120,9 @@ const follow = async (deps: ExecuteRunDeps, { run, recorder, stop }: Work): Prom
     });
   } catch (error) {
     if (recorder.lost.aborted) throw recorder.lost.reason;
-    if (stop.aborted) return stopped(deps, { run, recorder, stop });
+    if (stop.aborted) return stopped(deps, at);
     deps.log.warn("agent_broken_off", { runId: run.runId, epoch: run.epoch, message: toAppError(error).message });
-    return unreachable({ run, recorder }, toAppError(error));
+    return unreachable(at, toAppError(error));
   } finally {
     both.clear();
   }
@@ -153,7 +140,8 @@ const readOut = async (events: AsyncGenerator<AgentEvent, void, undefined>): Pro
   }
 };
 
-const stopped = async (deps: ExecuteRunDeps, { run, recorder, stop }: Work): Promise<RunOutcome> => {
+const stopped = async (deps: ExecuteRunDeps, at: Work): Promise<RunOutcome> => {
+  const { run, stop } = at;
   if (!(stop.reason instanceof StopRun)) throw stop.reason;
   if (stop.reason.why === "handover") return { kind: "parked", retryAt: new Date(), counts: "nothing" };
   const [found] = await deps.db.batch(run.orgId, [
@@ -163,110 +151,11 @@ const stopped = async (deps: ExecuteRunDeps, { run, recorder, stop }: Work): Pro
       values: [run.orgId, run.runId],
     },
   ]);
-  return canceled({ run, recorder }, found?.rows[0]?.id);
-};
-
-type Recording = { readonly run: LeasedRun; readonly recorder: RunRecorder };
-
-/** Records one event; gives what becomes of the run when that was its last. */
-const record = (at: Recording, event: AgentEvent): RunOutcome | undefined => {
-  const { run, recorder } = at;
-  if ("task" in event) return undefined;
-  if ("artifactUpdate" in event) {
-    const { artifact, append, lastChunk, taskId } = event.artifactUpdate;
-    const { artifactId, name, description, metadata } = artifact;
-    recorder.artifact(taskId, {
-      artifactId,
-      parts: artifact.parts,
-      append,
-      lastChunk,
-      ...(name !== undefined && { name }),
-      ...(description !== undefined && { description }),
-      ...(metadata !== undefined && { metadata }),
-    });
-    return undefined;
-  }
-  const { status, metadata, taskId } = event.statusUpdate;
-  const trace = metadata?.[TRACE_EXTENSION];
-  if (trace?.kind === "step") recordStep(at, taskId, trace);
-  if (taskId !== run.rootTaskId) return undefined;
-  switch (status.state) {
-    case "TASK_STATE_COMPLETED":
-      recorder.status({ taskId, state: "completed" });
-      recorder.audit(auditOf(run, { result: "ok", state: "completed" }));
-      return { kind: "finished", state: "completed" };
-    case "TASK_STATE_FAILED":
-      return failure(at, { trace, message: status.message });
-    case "TASK_STATE_INPUT_REQUIRED":
-      recorder.status({
-        taskId,
-        state: "input_required",
-        ...(status.message !== undefined && { message: status.message }),
-      });
-      return { kind: "suspended", on: "input" };
-    default:
-      return undefined;
-  }
-};
-
-const recordStep = (
-  { run, recorder }: Recording,
-  taskId: string,
-  { step }: Extract<TraceRecord, { kind: "step" }>,
-): void => {
-  recorder.step(run.agent, taskId, step);
-  if (step.kind !== "tool" || step.state === "started") return;
-  recorder.audit({
-    ...auditOf(run, { result: step.state === "done" ? "ok" : "failed", state: step.state }),
-    action: "tool:call",
-    resource: `/agents/${run.agent}/tools/${step.name}/`,
-    tool: step.name,
-  });
-};
-
-const auditOf = (run: LeasedRun, { result, state }: { readonly result: "ok" | "failed"; readonly state: string }) => ({
-  orgId: run.orgId,
-  actor: run.apiKeyId === null ? run.principal : `key:${run.apiKeyId}`,
-  action: `task:${state}`,
-  resource: run.rootTaskId,
-  result,
-  agent: run.agent,
-  runId: run.runId,
-  taskId: run.rootTaskId,
-  traceId: run.traceparent?.split("-")[1],
-  userId: run.userId ?? undefined,
-  server: "worker",
-});
-
-type FailureRecord = { readonly code: string; readonly message: string; readonly text: string };
-
-/** A failure of the agent's own: tried again where that may help and the policy allows it, else the end. */
-const failure = (
-  at: Recording,
-  failed_: { readonly trace: TraceRecord | undefined; readonly message: JsonObject | undefined },
-): RunOutcome => {
-  const trace = failed_.trace?.kind === "failure" ? failed_.trace : undefined;
-  const code = trace?.code ?? "agent_failed";
-  const text = textOf(failed_.message) ?? "The agent failed.";
-  const retryAt = trace?.retryable === true ? nextAttempt(at.run, trace.retryAfterMs) : undefined;
-  if (retryAt === undefined) return failed(at, { code, message: trace?.message ?? text, text });
-  const attempt = at.run.attempts + 1;
-  const payload = { attempt, code, message: text, retryAt: retryAt.toISOString() };
-  at.recorder.event(at.run.rootTaskId, { type: "run.retry", payload });
-  return { kind: "parked", retryAt, counts: trace?.retryAfterMs === undefined ? "attempt" : "nothing" };
-};
-
-/** When to try again, or nothing when the policy or the run's deadline leaves no time for it. */
-const nextAttempt = (run: LeasedRun, retryAfterMs: number | undefined): Date | undefined => {
-  const attempt = run.attempts + 1;
-  if (retryAfterMs === undefined && attempt >= Number(run.limits.maxAttempts ?? 1)) return undefined;
-  const backoffMs = Number(run.limits.backoffSeconds ?? 1) * 1_000 * 2 ** (attempt - 1);
-  const at = Date.now() + (retryAfterMs ?? backoffMs);
-  return at < run.deadline.getTime() ? new Date(at) : undefined;
+  return canceled(at, found?.rows[0]?.id);
 };
 
 /** The agent could not be reached or its stream broke: nothing the agent did, so its attempts are not counted. */
-const unreachable = (at: Recording, error: AppError): RunOutcome => {
+const unreachable = (at: Recording, error: AppError): RunOutcome | Promise<RunOutcome> => {
   if (error.kind !== "operational") {
     return failed(at, { code: error.code, message: error.message, text: "The agent could not be run." });
   }
@@ -288,30 +177,8 @@ const poisoned = (run: LeasedRun): FailureRecord => ({
   text: "The run was given up: it broke off several times without getting anywhere. Retry it when the cause is mended.",
 });
 
-const failed = ({ run, recorder }: Recording, { code, message, text }: FailureRecord): RunOutcome => {
-  recorder.status({ taskId: run.rootTaskId, state: "failed", message: agentMessage(run, text) });
-  recorder.audit(auditOf(run, { result: "failed", state: "failed" }));
-  return { kind: "finished", state: "failed", error: { code, message } };
-};
-
-const canceled = ({ run, recorder }: Recording, commandId: unknown): RunOutcome => {
-  if (typeof commandId === "string") recorder.applied(commandId);
-  if (!isTerminal(run.taskState)) recorder.status({ taskId: run.rootTaskId, state: "canceled" });
-  recorder.audit(auditOf(run, { result: "ok", state: "canceled" }));
-  return { kind: "finished", state: "canceled" };
-};
-
-const agentMessage = (run: LeasedRun, text: string): JsonObject => ({
-  messageId: newId("msg"),
-  contextId: run.contextId,
-  taskId: run.rootTaskId,
-  role: "ROLE_AGENT",
-  parts: [{ text }],
-});
-
-const textOf = (message: JsonObject | undefined): string | undefined => {
-  const [part] = Array.isArray(message?.parts) ? message.parts : [];
-  return typeof part === "object" && part !== null && "text" in part && typeof part.text === "string"
-    ? part.text
-    : undefined;
+const nothingToSpend = (limit: "organization" | "key"): FailureRecord => {
+  const name = limit === "key" ? "monthlySpendUsd of the API key" : "spend.monthlyUsd of the organization";
+  const text = `The run was not carried on: the limit ${name} is used up for this month.`;
+  return { code: "limit_reached", message: text, text };
 };

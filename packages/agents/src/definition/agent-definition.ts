@@ -1,7 +1,7 @@
 import type { Json, JsonObject } from "@shaman/kernel";
 
 /** Tools of the platform itself that an agent may ask for in its front matter. */
-export const PLATFORM_TOOLS = ["write_artifact", "request_input"] as const;
+export const PLATFORM_TOOLS = ["write_artifact", "request_input", "run_data_write", "run_data_read"] as const;
 export type PlatformTool = (typeof PLATFORM_TOOLS)[number];
 
 /** What one run of an agent may use at most. An absent field means the organization's default. */

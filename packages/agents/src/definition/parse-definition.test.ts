@@ -124,7 +124,7 @@ You process orders. Task: {{prompt}}
     ]);
     expect(problemsOf(agent("exposed: yes\ntools:\n  - write_artifact\n  - write_artefact\n"))).toEqual([
       "orders/Agent.md:3 exposed: must be true or false",
-      "orders/Agent.md:6 tools[1]: must be one of write_artifact, request_input. Did you mean write_artifact?",
+      "orders/Agent.md:6 tools[1]: must be one of write_artifact, request_input, run_data_write, run_data_read. Did you mean write_artifact?",
     ]);
     expect(problemsOf("---\nexposed: true\n---\nx")).toEqual([
       "orders/Agent.md:2 description: is missing: say in a sentence what the agent does",

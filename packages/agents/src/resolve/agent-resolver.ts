@@ -19,10 +19,9 @@ export type ResolvedAgent = {
   readonly definition: AgentDefinition;
 };
 
-export type PinnedInput = {
-  readonly orgId: string;
-  readonly repositoryId: string;
-  readonly commit: string;
+type PinnedSnapshot = { readonly orgId: string; readonly repositoryId: string; readonly commit: string };
+
+export type PinnedInput = PinnedSnapshot & {
   /** The agent's path in the repository, or a name that an agent of it may use: alias, name, or path. */
 } & ({ readonly path: string } | { readonly name: string });
 
@@ -34,6 +33,8 @@ export type AgentResolver = {
   readonly resolveExposed: (input: { readonly orgId: string; readonly name: string }) => Promise<Result<ResolvedAgent>>;
   /** An agent of a repository at a commit, private or not. Errors: `agent_not_found`, `agent_external`. */
   readonly resolvePinned: (input: PinnedInput) => Promise<Result<ResolvedAgent>>;
+  /** Agents of a repository at a commit, private ones too, ordered by path: the first `limit` of them. */
+  readonly listPinned: (input: PinnedSnapshot & { readonly limit: number }) => Promise<readonly ResolvedAgent[]>;
   /** All exposed agents, ordered by name. */
   readonly listExposed: (orgId: string) => Promise<readonly ResolvedAgent[]>;
   /** The agent that answers for the organization: what `agents.json` says, or the only one that is exposed. */
@@ -182,6 +183,7 @@ export const createAgentResolver = (deps: AgentResolverDeps): AgentResolver => {
   const versions = createVersions(deps.db);
   const names = createNames(deps);
   const manifests = createWeightedCache<SnapshotManifest>(MAX_MANIFEST_ENTRIES);
+  const lists = createWeightedCache<readonly ResolvedAgent[]>(MAX_DEFINITION_CHARS);
   const onceManifest = createOnce<SnapshotManifest | undefined>();
 
   const toResolved = (orgId: string, live: LiveAgent, version: LoadedVersion): ResolvedAgent => ({
@@ -204,7 +206,7 @@ export const createAgentResolver = (deps: AgentResolverDeps): AgentResolver => {
     return ok(toResolved(orgId, live, version));
   };
 
-  const manifestOf = async (at: PinnedInput): Promise<SnapshotManifest | undefined> => {
+  const manifestOf = async (at: PinnedSnapshot): Promise<SnapshotManifest | undefined> => {
     const key = `${at.orgId}\n${at.repositoryId}\n${at.commit}`;
     const known = manifests.get(key);
     if (known !== undefined) return known;
@@ -235,6 +237,27 @@ export const createAgentResolver = (deps: AgentResolverDeps): AgentResolver => {
       const version = versions.peek(orgId, versionId) ?? (await versions.load(orgId, [versionId])).get(versionId);
       if (version === undefined) return err(notFound(wanted, []));
       return ok({ orgId, repositoryId, commit, agentId: version.agentId, versionId, definition: version.definition });
+    },
+    listPinned: async ({ limit, ...at }) => {
+      const { orgId, repositoryId, commit } = at;
+      const key = [orgId, repositoryId, commit, limit].join("\n");
+      const known = lists.get(key);
+      if (known !== undefined) return known;
+      const manifest = await manifestOf(at);
+      if (manifest === undefined) return [];
+      const ids = Object.entries(manifest.agents)
+        .toSorted(([a], [b]) => (a < b ? -1 : 1))
+        .slice(0, limit)
+        .map(([, versionId]) => versionId);
+      const loaded = await versions.load(orgId, ids);
+      const list = ids.flatMap((versionId) => {
+        const version = loaded.get(versionId);
+        if (version === undefined) return [];
+        return [{ orgId, repositoryId, commit, agentId: version.agentId, versionId, definition: version.definition }];
+      });
+      const chars = list.reduce((sum, { definition }) => sum + charsOf(definition), ENTRY_CHARS);
+      lists.set(key, list, chars);
+      return list;
     },
     listExposed: async (orgId) => {
       const { agents } = names.peek(orgId) ?? (await names.load(orgId));

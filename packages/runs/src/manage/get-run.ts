@@ -1,8 +1,10 @@
 import { forbidden, type Principal } from "@shaman/access";
 import type { Db } from "@shaman/db";
-import { err, ok, userError, type AppError, type JsonObject, type Result } from "@shaman/kernel";
+import { err, ok, userError, type AppError, type Json, type JsonObject, type Result } from "@shaman/kernel";
 import type { ArtifactView } from "../artifacts.ts";
+import { listTasks, type TreeTask } from "../task-tree.ts";
 import { findTask } from "../task-view.ts";
+import type { WaitsFor } from "../waits-for.ts";
 import { RUN_COLUMNS, type RunView } from "./run-view.ts";
 
 /** One thing the run did. */
@@ -18,12 +20,28 @@ export type StepView = {
   readonly inputTokens: number | null;
   readonly outputTokens: number | null;
   readonly costUsd: number | null;
+  /** Of a call: the task of the called agent. */
+  readonly childTaskId: string | null;
+  /** Of a tool: its MCP server. */
+  readonly server: string | null;
+  readonly durationMs: number | null;
   readonly startedAt: Date;
   readonly finishedAt: Date | null;
 };
 
+/** What a suspended run waits for. */
+export type WaitingView = WaitsFor & {
+  readonly agent: string;
+  /** Of an approval: the tool and the arguments that it is bound to. */
+  readonly tool: string | null;
+  readonly arguments: Json;
+};
+
 export type RunDetail = RunView & {
-  /** In the order in which they began; the first 1,000. */
+  /** The run's tree: the caller's task first, parents before children. */
+  readonly tasks: readonly TreeTask[];
+  readonly waiting: WaitingView | null;
+  /** Of all tasks, in the order in which they began; the first 1,000. */
   readonly stepList: readonly StepView[];
   /** A2A Messages of the caller and the agent, oldest first. */
   readonly messages: readonly JsonObject[];
@@ -36,7 +54,15 @@ const MAX_STEPS = 1_000;
 export const runNotFound = (runId: string): AppError =>
   userError("run_not_found", `There is no run ${runId.slice(0, 64)} in this organization.`);
 
-/** One run with its steps, messages and artifacts, by the run's or its task's id. Needs `run:read`. Errors: `forbidden`, `run_not_found`. */
+const WAITING = `
+SELECT r.waits_for->>'kind' AS kind, s.task_id AS "taskId", s.position, r.waits_for->>'approvalId' AS "approvalId",
+  (SELECT t.agent FROM task t WHERE t.org_id = $1 AND t.id = s.task_id) AS agent,
+  CASE WHEN s.kind = 'approval' THEN s.name END AS tool, s.input->'arguments' AS arguments
+FROM run r JOIN step s ON s.org_id = r.org_id AND s.task_id = r.waits_for->>'taskId'
+  AND s.position = (r.waits_for->>'position')::integer
+WHERE r.org_id = $1 AND r.id = $2 AND r.state = 'suspended'`;
+
+/** One run with its tree of tasks, their steps, messages and artifacts, by the run's or its task's id. Needs `run:read`. Errors: `forbidden`, `run_not_found`. */
 export const getRun = async (
   deps: { readonly db: Db },
   principal: Principal,
@@ -55,14 +81,25 @@ export const getRun = async (
     const steps = await tx.query<StepView>({
       text: `SELECT s.id, s.task_id AS "taskId", s.position, s.kind, s.name, s.state, u.model,
           u.input_tokens AS "inputTokens", u.output_tokens AS "outputTokens", u.cost_usd::float8 AS "costUsd",
+          s.child_task_id AS "childTaskId", s.server, s.duration_ms AS "durationMs",
           s.started_at AS "startedAt", s.finished_at AS "finishedAt"
         FROM step s LEFT JOIN usage u ON u.org_id = s.org_id AND u.step_id = s.id
         WHERE s.org_id = $1 AND s.run_id = $2 ORDER BY s.started_at, s.position LIMIT ${MAX_STEPS}`,
       values: [orgId, run.id],
     });
-    return { run, steps: steps.rows };
+    const waiting = await tx.query<WaitingView>({ text: WAITING, values: [orgId, run.id] });
+    return { run, steps: steps.rows, waiting: waiting.rows[0] ?? null };
   });
   if (found === undefined) return err(runNotFound(input.id));
   const task = await findTask(deps.db, { orgId, taskId: found.run.taskId });
-  return ok({ ...found.run, stepList: found.steps, messages: task?.history ?? [], artifacts: task?.artifacts ?? [] });
+  const tasks = await listTasks(deps.db, { orgId, runId: found.run.id });
+  const { run, steps, waiting } = found;
+  return ok({
+    ...run,
+    tasks,
+    waiting,
+    stepList: steps,
+    messages: task?.history ?? [],
+    artifacts: task?.artifacts ?? [],
+  });
 };

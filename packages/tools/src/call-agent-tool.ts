@@ -1,0 +1,40 @@
+import { err, ok, type Json, type Result } from "@shaman/kernel";
+import type { ToolSpec } from "@shaman/llm";
+import { z } from "zod";
+import { invalidInput, specOf } from "./platform-tools.ts";
+
+export const CALL_AGENT = "call_agent";
+
+/** An agent that the model is told it may call. */
+export type ListedAgent = { readonly name: string; readonly description: string };
+
+const MAX_LISTED = 50;
+const MAX_DESCRIPTION_CHARS = 200;
+
+const callAgentInput = z.strictObject({
+  agent: z.string().min(1).max(600).describe("Name of the agent"),
+  message: z.string().min(1).max(200_000).describe("What it is to do, with everything it has to know for it"),
+});
+
+/** Building a schema takes longer than using it. */
+const SPEC = specOf(CALL_AGENT, "", callAgentInput);
+
+/** The tool that calls another agent, with the agents that may be called. */
+export const callAgentSpec = (agents: readonly ListedAgent[]): ToolSpec => {
+  const lines = agents.slice(0, MAX_LISTED).map(({ name, description }) => `- ${name}: ${shorten(description)}`);
+  const more = agents.length > MAX_LISTED ? [`- and ${agents.length - MAX_LISTED} more, by name`] : [];
+  const intro =
+    "Gives another agent a task and waits for its result. The agent sees nothing but your message. Several calls at once run side by side. Agents:";
+  return { ...SPEC, description: [intro, ...lines, ...more].join("\n") };
+};
+
+const shorten = (text: string): string => {
+  const line = text.replace(/\s+/g, " ");
+  return line.length > MAX_DESCRIPTION_CHARS ? `${line.slice(0, MAX_DESCRIPTION_CHARS)}…` : line;
+};
+
+/** What the model asks of whom. An error is meant for the model. */
+export const parseCallAgent = (input: Json): Result<z.output<typeof callAgentInput>> => {
+  const parsed = callAgentInput.safeParse(input);
+  return parsed.success ? ok(parsed.data) : err(invalidInput(parsed.error));
+};

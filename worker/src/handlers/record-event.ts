@@ -1,0 +1,154 @@
+import type { AgentEvent, AgentStatus, TraceRecord } from "@shaman/a2a-wire";
+import { TRACE_EXTENSION } from "@shaman/a2a-wire";
+import type { JsonObject } from "@shaman/kernel";
+import type { LeasedRun, RunOutcome, TaskState } from "@shaman/runs";
+import { auditOf, failed, type Recording } from "./run-end.ts";
+
+/** Records one event; gives what becomes of the run when that was its last. */
+export const record = (at: Recording, event: AgentEvent): RunOutcome | Promise<RunOutcome> | undefined => {
+  const { run, recorder, tree } = at;
+  if ("task" in event) {
+    const { id: taskId } = event.task;
+    if (taskId !== run.rootTaskId && tree.move(taskId, "working")) {
+      recorder.status({ taskId, state: "working", lazy: true });
+    }
+    return undefined;
+  }
+  if ("artifactUpdate" in event) {
+    const { artifact, append, lastChunk, taskId } = event.artifactUpdate;
+    const { artifactId, name, description, metadata } = artifact;
+    recorder.artifact(taskId, {
+      artifactId,
+      parts: artifact.parts,
+      append,
+      lastChunk,
+      ...(name !== undefined && { name }),
+      ...(description !== undefined && { description }),
+      ...(metadata !== undefined && { metadata }),
+    });
+    return undefined;
+  }
+  const { metadata, taskId } = event.statusUpdate;
+  const trace = metadata?.[TRACE_EXTENSION];
+  if (trace !== undefined) recordTrace(at, taskId, trace);
+  return taskId === run.rootTaskId
+    ? recordRootStatus(at, event.statusUpdate, trace)
+    : recordChildStatus(at, event.statusUpdate);
+};
+
+const recordRootStatus = (
+  at: Recording,
+  { status, taskId }: AgentStatus,
+  trace: TraceRecord | undefined,
+): RunOutcome | Promise<RunOutcome> | undefined => {
+  const { run, recorder } = at;
+  switch (status.state) {
+    case "TASK_STATE_COMPLETED":
+      recorder.status({ taskId, state: "completed" });
+      recorder.audit(auditOf(run, { result: "ok", state: "completed" }));
+      return { kind: "finished", state: "completed" };
+    case "TASK_STATE_FAILED":
+      return failure(at, { trace, message: status.message });
+    case "TASK_STATE_INPUT_REQUIRED": {
+      recorder.status({ taskId, state: "input_required", ...messageOf(status) });
+      const waitsFor = trace?.kind === "waits" ? trace.waitsFor : undefined;
+      return { kind: "suspended", on: waitsFor?.kind ?? "input", ...(waitsFor !== undefined && { waitsFor }) };
+    }
+    default:
+      return undefined;
+  }
+};
+
+/** What becomes of a called agent's task. It is told once: an attempt that enters a finished call again changes nothing. */
+const recordChildStatus = ({ recorder, tree }: Recording, { status, taskId }: AgentStatus): undefined => {
+  const state = CHILD_STATES[status.state];
+  if (state !== undefined && tree.move(taskId, state)) recorder.status({ taskId, state, ...messageOf(status) });
+};
+
+const CHILD_STATES: Readonly<Partial<Record<AgentStatus["status"]["state"], TaskState>>> = {
+  TASK_STATE_COMPLETED: "completed",
+  TASK_STATE_FAILED: "failed",
+  TASK_STATE_CANCELED: "canceled",
+  TASK_STATE_REJECTED: "rejected",
+  TASK_STATE_INPUT_REQUIRED: "input_required",
+};
+
+const messageOf = ({ message }: AgentStatus["status"]) => (message === undefined ? {} : { message });
+
+const recordTrace = (at: Recording, taskId: string, trace: TraceRecord): void => {
+  const { recorder, tree } = at;
+  switch (trace.kind) {
+    case "step":
+      recordStep(at, taskId, trace);
+      return;
+    case "notice":
+      recorder.event(taskId, { type: "notice", payload: trace.notice });
+      return;
+    case "data": {
+      const { position, name, value } = trace;
+      recorder.data({ taskId, agent: tree.agentOf(taskId), position, name, value });
+      return;
+    }
+    case "commit":
+      recorder.commitNow();
+      return;
+    case "failure":
+    case "retry":
+    case "waits":
+    case "result":
+  }
+};
+
+const recordStep = (
+  { run, recorder, tree }: Recording,
+  taskId: string,
+  { step }: Extract<TraceRecord, { kind: "step" }>,
+): void => {
+  const agent = tree.agentOf(taskId);
+  recorder.step(agent, taskId, step);
+  if (step.childTaskId !== undefined) tree.add({ taskId: step.childTaskId, agent: step.name });
+  if ((step.kind !== "tool" && step.kind !== "call") || step.state === "started") return;
+  const isTool = step.kind === "tool";
+  recorder.audit({
+    ...auditOf(run, { result: step.state === "done" ? "ok" : "failed", state: step.state }),
+    action: isTool ? "tool:call" : "agent:call",
+    resource: isTool ? `/agents/${agent}/tools/${step.name}/` : `/agents/${step.name}/`,
+    agent,
+    taskId,
+    ...(isTool && { tool: step.name }),
+    ...(step.server !== undefined && { details: { server: step.server } }),
+    ...(step.durationMs !== undefined && { durationMs: step.durationMs }),
+  });
+};
+
+/** A failure of the agent's own: tried again where that may help and the policy allows it, else the end. */
+const failure = (
+  at: Recording,
+  failed_: { readonly trace: TraceRecord | undefined; readonly message: JsonObject | undefined },
+): RunOutcome | Promise<RunOutcome> => {
+  const trace = failed_.trace?.kind === "failure" ? failed_.trace : undefined;
+  const code = trace?.code ?? "agent_failed";
+  const text = textOf(failed_.message) ?? "The agent failed.";
+  const retryAt = trace?.retryable === true ? nextAttempt(at.run, trace.retryAfterMs) : undefined;
+  if (retryAt === undefined) return failed(at, { code, message: trace?.message ?? text, text });
+  const attempt = at.run.attempts + 1;
+  const payload = { attempt, code, message: text, retryAt: retryAt.toISOString() };
+  at.recorder.event(at.run.rootTaskId, { type: "run.retry", payload });
+  return { kind: "parked", retryAt, counts: trace?.retryAfterMs === undefined ? "attempt" : "nothing" };
+};
+
+/** When to try again, or nothing when the policy or the run's deadline leaves no time for it. */
+const nextAttempt = (run: LeasedRun, retryAfterMs: number | undefined): Date | undefined => {
+  const attempt = run.attempts + 1;
+  if (retryAfterMs === undefined && attempt >= Number(run.limits.maxAttempts ?? 1)) return undefined;
+  const backoffMs = Number(run.limits.backoffSeconds ?? 1) * 1_000 * 2 ** (attempt - 1);
+  const at = Date.now() + (retryAfterMs ?? backoffMs);
+  return at < run.deadline.getTime() ? new Date(at) : undefined;
+};
+
+const textOf = (message: JsonObject | undefined): string | undefined => {
+  const [part] = Array.isArray(message?.parts) ? message.parts : [];
+  return typeof part === "object" && part !== null && "text" in part && typeof part.text === "string"
+    ? part.text
+    : undefined;
+};
