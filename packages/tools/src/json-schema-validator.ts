@@ -115,17 +115,23 @@ const findProblem = (value: Json, depth: number): string | undefined => {
 
 const unusable = (problem: string): Result<never> => err(userError("json_schema_unusable", `The schema ${problem}.`));
 
+/** What can be said of a schema without making a validator of it; the error is `json_schema_unusable`. */
+export const checkJsonSchema = (schema: JsonObject): Result<JsonObject> => {
+  const problem = findProblem(schema, 0);
+  if (problem !== undefined) return unusable(problem);
+  return Buffer.byteLength(JSON.stringify(schema)) > MAX_SCHEMA_BYTES
+    ? unusable(`is larger than ${MAX_SCHEMA_BYTES / 1024} kB`)
+    : ok(schema);
+};
+
 /**
  * Makes a validator of a JSON Schema from outside (drafts 4 to 2020-12). Nothing of it is evaluated as code or fetched,
  * its patterns run on RE2, `format` is a remark only, and work is bounded; `json_schema_unusable` says what is wrong
  * with a schema that is too large, refers to elsewhere, or is none.
  */
 export const compileJsonSchema = (schema: JsonObject): Result<JsonSchemaValidator> => {
-  const problem = findProblem(schema, 0);
-  if (problem !== undefined) return unusable(problem);
-  if (Buffer.byteLength(JSON.stringify(schema)) > MAX_SCHEMA_BYTES) {
-    return unusable(`is larger than ${MAX_SCHEMA_BYTES / 1024} kB`);
-  }
+  const checked = checkJsonSchema(schema);
+  if (!checked.ok) return checked;
   const meter: Meter = { left: MAX_STEPS };
   const drafts = [draft04, draft06, draft07, draft2019, draft2020].map((draft) => guardedDraft(draft, meter));
   let node: SchemaNode;
