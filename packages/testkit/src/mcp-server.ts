@@ -76,7 +76,7 @@ export const startMcpServer = async (options: McpTestServerOptions): Promise<Mcp
   const ended: string[] = [];
   const calls: string[] = [];
 
-  const describeTool = ({ run: _, ...tool }: McpTestTool) => ({ inputSchema: ANYTHING, ...tool });
+  const describeTool = ({ run: _run, ...tool }: McpTestTool) => ({ inputSchema: ANYTHING, ...tool });
 
   const buildServer = (answers: () => ServerResponse | undefined): Server => {
     const server = new Server(
@@ -148,8 +148,7 @@ export const startMcpServer = async (options: McpTestServerOptions): Promise<Mcp
       },
     });
     const server = buildServer(() => outgoing.get(sessionId));
-    // The SDK's transport is not quite the SDK's interface under exactOptionalPropertyTypes.
-    await server.connect(transport as Parameters<Server["connect"]>[0]);
+    await server.connect(transport);
     return transport;
   };
 

@@ -1,3 +1,4 @@
+// oxlint-disable unicorn/prefer-add-event-listener -- the SDK's objects have one listener each and are no event targets
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
 import {
@@ -191,9 +192,11 @@ export const connectMcp = async (
 };
 
 const aborted = (signal: AbortSignal): Promise<never> =>
-  new Promise((_, reject) => {
-    if (signal.aborted) reject(signal.reason as Error);
-    signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
+  new Promise((_resolve, reject) => {
+    // Signals of ours are aborted with errors.
+    const fail = (): void => reject(signal.reason as Error);
+    if (signal.aborted) fail();
+    else signal.addEventListener("abort", fail, { once: true });
   });
 
 const handshake = async (

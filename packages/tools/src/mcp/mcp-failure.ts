@@ -1,17 +1,21 @@
 import { StreamableHTTPError } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
-import { ErrorCode, McpError } from "@modelcontextprotocol/sdk/types.js";
+import { McpError } from "@modelcontextprotocol/sdk/types.js";
 import { AppError, toAppError } from "@shaman/kernel";
 import { ZodError } from "zod";
 
 const MAX_MESSAGE_CHARS = 1_000;
 const HTTP_NOT_FOUND = 404;
+/** JSON-RPC's code, and the two by which the SDK says what happened on this side. */
+const METHOD_NOT_FOUND = -32_601;
+const CONNECTION_CLOSED = -32_000;
+const REQUEST_TIMEOUT = -32_001;
 
 /** The server no longer knows the session (streamable HTTP answers 404): nothing of the request was done. */
 export const isSessionLost = (error: unknown): boolean =>
   error instanceof StreamableHTTPError && error.code === HTTP_NOT_FOUND;
 
 export const isConnectionLost = (error: unknown): boolean =>
-  isSessionLost(error) || (error instanceof McpError && error.code === Number(ErrorCode.ConnectionClosed));
+  isSessionLost(error) || (error instanceof McpError && error.code === CONNECTION_CLOSED);
 
 const shortened = (text: string): string =>
   text.length > MAX_MESSAGE_CHARS ? `${text.slice(0, MAX_MESSAGE_CHARS)}…` : text;
@@ -20,9 +24,9 @@ const mcpSentence = (error: McpError): string => {
   // The SDK puts its own words in front of the server's.
   const message = shortened(error.message.replace(/^MCP error -?\d+: /, ""));
   switch (error.code) {
-    case Number(ErrorCode.RequestTimeout):
+    case REQUEST_TIMEOUT:
       return "The server did not answer in time.";
-    case Number(ErrorCode.ConnectionClosed):
+    case CONNECTION_CLOSED:
       return message === "Connection closed" ? "The server closed the connection." : message;
     default:
       return message;
@@ -44,4 +48,4 @@ export const failureSentence = (error: unknown): string => {
 
 /** An error of the server's that says that there is no such method. */
 export const isMethodNotFound = (error: unknown): boolean =>
-  error instanceof McpError && error.code === Number(ErrorCode.MethodNotFound);
+  error instanceof McpError && error.code === METHOD_NOT_FOUND;

@@ -32,16 +32,19 @@ export type OpenMcpToolsInput = ServerUser & {
 /** Who approved what a run was the first to see. */
 const FIRST_RUN = "first run";
 
+/** The tools of a run, and the servers (as the agent file calls them) of which there are none because they cannot be used. */
+export type McpToolSet = ToolSet & { readonly unavailable: readonly string[] };
+
 /** The MCP servers of this process: who uses which, and what is open. */
 export type McpTools = {
   /** The tools that an agent's `mcpServers` give one run. Servers that cannot be used are among its problems. */
-  readonly open: (input: OpenMcpToolsInput) => Promise<ToolSet>;
-  /** Sessions that are open now, in use or idle. */
+  readonly open: (input: OpenMcpToolsInput) => Promise<McpToolSet>;
+  /** Sessions that are kept now, in use or idle. */
   readonly openSessions: () => number;
   readonly close: () => Promise<void>;
 };
 
-type Found = { readonly name: string; readonly source: string; readonly tools: readonly ServerTool[] };
+type Found = { readonly name: string; readonly tools: readonly ServerTool[] };
 
 const withNames = (found: readonly Found[], repeatable: readonly string[]): readonly Tool[] => {
   const all = found.flatMap(({ name, tools }) => tools.map((tool) => ({ server: name, tool })));
@@ -91,12 +94,17 @@ export const createMcpTools = (deps: McpToolsDeps): McpTools => {
       () => makeSession(resolved),
     );
 
-  type Opened = { readonly found?: Found; readonly problems: readonly string[]; readonly release?: () => void };
+  type Opened = {
+    readonly name: string;
+    readonly found?: Found;
+    readonly problems: readonly string[];
+    readonly release?: () => void;
+  };
 
   const openOne = async (input: OpenMcpToolsInput, name: string, use: McpServerUse): Promise<Opened> => {
     const unavailable = (error: unknown): Opened => {
       input.signal.throwIfAborted();
-      return { problems: [`The MCP server ${name} is not available: ${failureSentence(error)}`] };
+      return { name, problems: [`The MCP server ${name} is not available: ${failureSentence(error)}`] };
     };
     const resolved: Result<ResolvedServer> = await resolveServer(deps, input, { name, use });
     if (!resolved.ok) return unavailable(resolved.error);
@@ -111,7 +119,7 @@ export const createMcpTools = (deps: McpToolsDeps): McpTools => {
       const { orgId, seenBy = FIRST_RUN } = input;
       const server = { orgId, name, resolved: resolved.value, selection: use.tools, session, seenBy };
       const { tools, problems } = await openServerTools({ db: deps.db, limits }, server, input.signal);
-      return { found: { name, source: resolved.value.source.id, tools }, problems, release };
+      return { name, found: { name, tools }, problems, release };
     } catch (error) {
       release();
       return unavailable(error);
@@ -137,6 +145,7 @@ export const createMcpTools = (deps: McpToolsDeps): McpTools => {
           input.definition.repeatable,
         ),
         problems: opened.flatMap(({ problems }) => problems),
+        unavailable: opened.flatMap(({ name, found }) => (found === undefined ? [name] : [])),
         close,
       };
     },

@@ -20,7 +20,7 @@ export const PROMPTS = "prompts";
 type Reading = {
   readonly name: string;
   readonly description: string;
-  readonly input: z.ZodType<unknown>;
+  readonly input: z.ZodType;
   readonly run: (connection: McpConnection, input: JsonObject, context: ToolContext) => Promise<ToolOutcome>;
 };
 

@@ -34,7 +34,7 @@ const shortHash = (parts: readonly Json[]): string =>
   createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 32);
 
 /** A registered server with the credential that is for its origin. */
-export const registeredServer = (
+const registeredServer = (
   deps: ResolveServerDeps,
   orgId: string,
   server: UsableMcpServer,
