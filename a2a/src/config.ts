@@ -6,6 +6,7 @@ import { redisConfig } from "@shaman/queue";
 import { secretsConfig } from "@shaman/secrets";
 import { logConfig } from "@shaman/telemetry";
 import { tenancyConfig } from "@shaman/tenancy";
+import { mcpConfig } from "@shaman/tools";
 import { z } from "zod";
 
 const proxyConfig = defineConfig(
@@ -62,6 +63,7 @@ export const internalReaders = {
   jwt: internalJwtConfig,
   secrets: secretsConfig,
   outbound: outboundConfig,
+  mcp: mcpConfig,
 };
 
 /** Everything this app reads from its environment, in either role. */

@@ -10,6 +10,11 @@ import { keyCreate } from "./commands/key-create.ts";
 import { keyList } from "./commands/key-list.ts";
 import { keyRevoke } from "./commands/key-revoke.ts";
 import { keyRotate } from "./commands/key-rotate.ts";
+import { mcpAdd } from "./commands/mcp-add.ts";
+import { mcpApprove } from "./commands/mcp-approve.ts";
+import { mcpList } from "./commands/mcp-list.ts";
+import { mcpRemove } from "./commands/mcp-remove.ts";
+import { mcpTest } from "./commands/mcp-test.ts";
 import { orgCreate } from "./commands/org-create.ts";
 import { orgList } from "./commands/org-list.ts";
 import { modelList } from "./commands/model-list.ts";
@@ -40,6 +45,7 @@ const GROUPS: readonly { readonly name: string; readonly about: string; readonly
     commands: [runList, runShow, runGraphCommand, runTail, runAnswer, runApprove, runRefuse, runCancel, runRetry],
   },
   { name: "model", about: "model providers", commands: [modelList, modelSetKey, modelTest] },
+  { name: "mcp", about: "MCP servers and their tools", commands: [mcpAdd, mcpList, mcpTest, mcpApprove, mcpRemove] },
   { name: "audit", about: "the audit log", commands: [auditVerify] },
 ];
 

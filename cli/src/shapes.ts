@@ -1,5 +1,6 @@
 import type { ApiKeyRecord } from "@shaman/access";
 import type { AgentView, RepositoryView } from "@shaman/agents";
+import type { McpSourceView, McpToolView } from "@shaman/mcp";
 import type { RunView, StepView } from "@shaman/runs";
 import type { ModelCredential, Organization } from "@shaman/tenancy";
 
@@ -48,6 +49,29 @@ export const agentJson = (agent: AgentView) => ({
 export const modelCredentialJson = (credential: ModelCredential) => ({
   ...credential,
   updatedAt: time(credential.updatedAt),
+});
+
+export const mcpSourceJson = (source: McpSourceView) => ({
+  id: source.id,
+  kind: source.kind,
+  label: source.label,
+  url: source.url,
+  transport: source.transport,
+  stateless: source.stateless,
+  auth: source.auth,
+  tools: source.tools,
+  waiting: source.waiting,
+  firstSeenAt: time(source.firstSeenAt),
+});
+
+export const mcpToolJson = (tool: McpToolView) => ({
+  name: tool.name,
+  standing: tool.standing,
+  hash: tool.hash,
+  definition: tool.definition,
+  seenAt: time(tool.seenAt),
+  approvedAt: time(tool.approvedAt),
+  approvedBy: tool.approvedBy,
 });
 
 export const runJson = (run: RunView) => ({

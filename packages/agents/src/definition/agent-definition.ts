@@ -23,7 +23,7 @@ export type AgentSkill = {
   readonly examples: readonly string[];
 };
 
-/** Which tools of an MCP server an agent may use; `"*"` is all of them. */
+/** Which tools of an MCP server an agent may use; `"*"` is all, also in a list, where `resources` and `prompts` ask for those. */
 export type ToolSelection = "*" | readonly string[];
 
 export type McpServerUse =

@@ -35,7 +35,12 @@ const skill = z.strictObject({
   examples: listOf(shortText(1_000)).default([]),
 });
 
-const toolSelection = z.union([z.literal("*"), listOf(toolName)], { error: 'must be "*" or a list of tool names' });
+/** `resources` and `prompts` in a list ask for reading those; `"*"` in it is every tool. */
+const selectedName = z.union([z.literal("*"), toolName], {
+  error: "must be the name of a tool: letters, digits and _ . : / -",
+});
+
+const toolSelection = z.union([z.literal("*"), listOf(selectedName)], { error: 'must be "*" or a list of tool names' });
 
 const PROGRAM_KEYS = ["command", "args", "env", "cwd"];
 const serverForm = 'must be "*", a list of tool names, {catalogue, parameters, tools} or {url, transport, tools}';

@@ -181,6 +181,8 @@ You process orders. Task: {{prompt}}
     ]);
     expect(problemsOf(agent(`${tools}approval: [charge_card, write_artifact]\n`))).toEqual([]);
     expect(problemsOf(agent('mcpServers: {payment: "*"}\napproval: [anything]\n'))).toEqual([]);
+    expect(problemsOf(agent('mcpServers: {payment: ["*", resources]}\napproval: [anything]\n'))).toEqual([]);
+    expect(problemsOf(agent(`${tools}approval: [payment__charge_card]\n`))).toEqual([]);
   });
 
   test("may hold JSON Schemas that stay within themselves and use RE2 patterns", () => {

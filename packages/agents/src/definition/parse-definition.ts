@@ -59,11 +59,13 @@ const readScript = (
   return parsed.ok ? ok({ file: path, text: found.text }) : err(parsed.error);
 };
 
-const toolNamesOf = (use: McpServerUse): readonly string[] | undefined => (use.tools === "*" ? undefined : use.tools);
+/** The tools of a server by either of their names; undefined where the agent takes whatever the server has. */
+const toolNamesOf = ([server, use]: readonly [string, McpServerUse]): readonly string[] | undefined =>
+  use.tools === "*" || use.tools.includes("*") ? undefined : use.tools.flatMap((name) => [name, `${server}__${name}`]);
 
 /** A misspelt tool in `approval` would be a tool that nobody approves, so names must be known where they can be. */
 const toolProblems = (values: FrontMatterValues, at: Located): readonly Problem[] => {
-  const servers = Object.values(values.mcpServers).map(toolNamesOf);
+  const servers = Object.entries(values.mcpServers).map(toolNamesOf);
   if (servers.includes(undefined)) return [];
   const known = new Set<string>([...values.tools, ...servers.flatMap((names) => names ?? [])]);
   return (["approval", "repeatable"] as const).flatMap((key) =>

@@ -1,0 +1,133 @@
+import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { join } from "node:path";
+import {
+  protectedBy,
+  startMcpServer,
+  startOauthServer,
+  testDatabase,
+  type McpTestServer,
+  type TestDatabase,
+} from "@shaman/testkit";
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { z } from "zod";
+
+const MAIN = join(import.meta.dirname, "main.ts");
+const secretKeys = `test:${randomBytes(32).toString("base64url")}`;
+
+let database: TestDatabase;
+beforeAll(async () => {
+  database = await testDatabase();
+});
+const cleanUp: (() => Promise<void>)[] = [];
+afterEach(async () => {
+  for (const undo of cleanUp.splice(0).toReversed()) await undo();
+});
+afterAll(() => database.close());
+
+type Run = { readonly code: number | null; readonly out: string; readonly err: string };
+
+/** Runs the command line; `onErr` sees what it says on the way. */
+const shaman = (
+  args: readonly string[],
+  options: { readonly input?: string; readonly onErr?: (text: string) => void } = {},
+): Promise<Run> =>
+  new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [MAIN, ...args], {
+      env: {
+        PATH: process.env["PATH"],
+        HOME: process.env["HOME"],
+        DATABASE_URL: database.roleUrls.web.reveal(),
+        SHAMAN_SECRET_KEYS: secretKeys,
+        NODE_ENV: "development",
+      },
+    });
+    let [out, err] = ["", ""];
+    child.stdout.on("data", (chunk) => (out += String(chunk)));
+    child.stderr.on("data", (chunk) => {
+      err += String(chunk);
+      options.onErr?.(err);
+    });
+    child.on("error", reject);
+    child.on("close", (code) => resolve({ code, out, err }));
+    child.stdin.end(options.input ?? "");
+  });
+
+const lookup = { name: "lookup", description: "Looks an order up", annotations: { readOnlyHint: true } };
+
+const given = async (): Promise<{ server: McpTestServer; org: string }> => {
+  const server = await startMcpServer({ tools: [lookup] });
+  cleanUp.push(server.close);
+  const { slug } = await database.givenOrg();
+  return { server, org: slug };
+};
+
+const sources = z.object({ sources: z.array(z.looseObject({ label: z.string(), waiting: z.number() })) });
+const waitingOf = z.object({ waiting: z.array(z.object({ name: z.string(), hash: z.string() })) });
+
+test("a server is added with a header from standard input, tested, listed, approved anew and removed", async () => {
+  const { server, org } = await given();
+  const add = ["mcp", "add", "orders", server.url, "--header", "X-Api-Key", "--org", org];
+  const added = await shaman(add, { input: "canary-key\n" });
+  expect(added).toMatchObject({ code: 0, err: "" });
+  expect(added.out).toContain("lookup");
+  expect(added.out).not.toContain("canary-key");
+  expect(server.requests.some(({ headers }) => headers["x-api-key"] === "canary-key")).toBe(true);
+
+  await server.setTools([{ ...lookup, description: "Does something else" }, { name: "extra" }]);
+  const tested = await shaman(["mcp", "test", "orders", "--org", org]);
+  expect(tested.code).toBe(0);
+  expect(tested.out).toContain("has changed since it was approved");
+  const listed = await shaman(["mcp", "list", "--json", "--org", org]);
+  expect(sources.parse(JSON.parse(listed.out)).sources).toMatchObject([{ label: "orders", waiting: 2 }]);
+
+  const shown = await shaman(["mcp", "approve", "orders", "--org", org]);
+  expect(shown.out).toContain("Does something else");
+  const { waiting } = waitingOf.parse(
+    JSON.parse((await shaman(["mcp", "approve", "orders", "--json", "--org", org])).out),
+  );
+  const wrong = await shaman(["mcp", "approve", "orders", "lookup@0000000000000", "--org", org]);
+  expect(wrong.code).toBe(1);
+  const hash = waiting.find(({ name }) => name === "lookup")?.hash.slice(0, 12) ?? "";
+  expect((await shaman(["mcp", "approve", "orders", `lookup@${hash}`, "--org", org])).out).toContain("Approved lookup");
+  expect((await shaman(["mcp", "approve", "orders", "--all", "--org", org])).out).toContain("Approved extra");
+  expect((await shaman(["mcp", "test", "orders", "--org", org])).out).not.toContain("approved");
+
+  expect((await shaman(["mcp", "remove", "orders", "--org", org])).code).toBe(0);
+  expect((await shaman(["mcp", "test", "orders", "--org", org])).code).toBe(1);
+});
+
+test("a server that cannot be reached is registered all the same, and its test exits 1", async () => {
+  const { server, org } = await given();
+  await server.close();
+  cleanUp.length = 0;
+  const added = await shaman(["mcp", "add", "orders", server.url, "--org", org]);
+  expect(added.code).toBe(0);
+  expect(added.out).toContain("cannot be used now");
+  expect((await shaman(["mcp", "test", "orders", "--org", org])).code).toBe(1);
+});
+
+test("a person authorizes in a browser, and what then comes back unasked is not taken", async () => {
+  const oauth = await startOauthServer();
+  const server = await startMcpServer({ tools: [lookup], intercept: protectedBy(oauth) });
+  cleanUp.push(oauth.close, server.close);
+  const { slug } = await database.givenOrg();
+  let visited: Promise<unknown> | undefined;
+  const visit = async (address: string): Promise<void> => {
+    const answer = await fetch(address, { redirect: "manual" });
+    const back = new URL(answer.headers.get("location") ?? "");
+    const forged = new URL(back);
+    forged.searchParams.set("state", "guessed");
+    expect((await fetch(forged)).status).toBe(404);
+    expect((await fetch(back)).status).toBe(200);
+  };
+  const added = await shaman(["mcp", "add", "tickets", server.url, "--oauth", "--org", slug], {
+    onErr: (err) => {
+      const [address] = /http:\/\/\S+\/authorize\S+(?=\s)/.exec(err) ?? [];
+      if (address !== undefined) visited ??= visit(address);
+    },
+  });
+  await visited;
+  expect(added.code).toBe(0);
+  expect(added.out).toContain("lookup");
+});

@@ -1,0 +1,29 @@
+import { resourceSegment } from "@shaman/access";
+import { AppError, userError } from "@shaman/kernel";
+import { z } from "zod";
+
+export const MCP_TRANSPORTS = ["streamable-http", "sse"] as const;
+export type McpTransport = (typeof MCP_TRANSPORTS)[number];
+
+/** How an organization's server knows who calls. */
+export const MCP_AUTHS = ["none", "headers", "oauth"] as const;
+export type McpAuth = (typeof MCP_AUTHS)[number];
+
+/** A server's name begins the names of its tools in agent files. */
+export const mcpServerName = z
+  .string()
+  .regex(/^[A-Za-z0-9_-]{1,64}$/, "a server's name must be 1 to 64 letters, digits, - or _");
+
+export const mcpServerResource = (name: string): string => `/mcpServers/${resourceSegment(name)}/`;
+
+export const mcpServerNotFound = (name: string): AppError =>
+  userError("mcp_server_not_found", `This organization has no MCP server "${name.slice(0, 100)}".`);
+
+/** What makes a stored credential unusable; the operator has to act. */
+export const mcpCredentialUnusable = (name: string, problem: string, cause?: unknown): AppError =>
+  new AppError({
+    code: "mcp_credential_unusable",
+    kind: "user",
+    message: `The credential of the MCP server "${name}" cannot be used: ${problem} Remove the server and add it again.`,
+    ...(cause !== undefined && { cause }),
+  });
