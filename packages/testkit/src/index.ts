@@ -19,3 +19,5 @@ export type { PostgresServer } from "./postgres-server.ts";
 export { givenKey, givenSettings, textMessage } from "./given.ts";
 export { kindsOf, openStream, streamedText } from "./open-stream.ts";
 export type { OpenStream } from "./open-stream.ts";
+export { startOutsideAgent } from "./outside-agent.ts";
+export type { OutsideAgent, OutsideInterface } from "./outside-agent.ts";
