@@ -1,5 +1,6 @@
 import type { ApiKeyRecord } from "@shaman/access";
 import type { AgentView, RepositoryView } from "@shaman/agents";
+import type { ExternalAgentView } from "@shaman/external";
 import type { RunView, StepView } from "@shaman/runs";
 import type { ModelCredential, Organization } from "@shaman/tenancy";
 
@@ -48,6 +49,18 @@ export const agentJson = (agent: AgentView) => ({
 export const modelCredentialJson = (credential: ModelCredential) => ({
   ...credential,
   updatedAt: time(credential.updatedAt),
+});
+
+export const externalAgentJson = (agent: ExternalAgentView) => ({
+  ...agent,
+  cardFetchedAt: time(agent.cardFetchedAt),
+  cardExpiresAt: time(agent.cardExpiresAt),
+  createdAt: time(agent.createdAt),
+  health: {
+    ...agent.health,
+    lastOkAt: time(agent.health.lastOkAt),
+    lastErrorAt: time(agent.health.lastErrorAt),
+  },
 });
 
 export const runJson = (run: RunView) => ({
