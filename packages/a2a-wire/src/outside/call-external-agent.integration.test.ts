@@ -7,7 +7,7 @@ import {
   getExternalAgent,
   type AddExternalAgentInput,
 } from "@shaman/external";
-import { Secret, systemClock, unwrap } from "@shaman/kernel";
+import { Secret, systemClock, unwrap, type JsonObject } from "@shaman/kernel";
 import { createOutbound, type Outbound } from "@shaman/outbound";
 import { parseSecretKeys } from "@shaman/secrets";
 import {
@@ -92,8 +92,10 @@ const read = async (events: AsyncIterable<ExternalEvent>) => {
 const outcomeOf = async (events: AsyncIterable<ExternalEvent>): Promise<ExternalOutcome> =>
   (await read(events)).outcome;
 
+const textsOf = ({ parts }: { readonly parts: readonly JsonObject[] }): string =>
+  parts.map(({ text }) => (typeof text === "string" ? text : "")).join("");
 const textOf = (outcome: ExternalOutcome): string =>
-  outcome.kind === "task" ? outcome.artifacts.flatMap(({ parts }) => parts.map(({ text }) => text)).join("") : "";
+  outcome.kind === "task" ? outcome.artifacts.map(textsOf).join("") : "";
 
 const INTERFACES: readonly OutsideInterface[] = ["rpc", "rest", "old-rpc", "old-rest"];
 const EVERY = INTERFACES.flatMap((name) => [

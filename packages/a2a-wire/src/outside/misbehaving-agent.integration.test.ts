@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { createServer, type IncomingHttpHeaders, type ServerResponse } from "node:http";
 import { createOperatorPrincipal } from "@shaman/access";
 import { addExternalAgent, createExternalDirectory, type AddExternalAgentInput } from "@shaman/external";
-import { Secret, systemClock, unwrap } from "@shaman/kernel";
+import { Secret, systemClock, unwrap, type JsonObject } from "@shaman/kernel";
 import { createOutbound, type Outbound } from "@shaman/outbound";
 import { parseSecretKeys } from "@shaman/secrets";
 import { freePort, testDatabase, type TestDatabase } from "@shaman/testkit";
@@ -68,7 +68,7 @@ const fail = (asked: Asked, outgoing: ServerResponse, code: number): void => {
   outgoing.end(JSON.stringify({ jsonrpc: "2.0", id: asked.id, error: { code, message: "no" } }));
 };
 const begin = (outgoing: ServerResponse): void =>
-  void outgoing.writeHead(200, { "content-type": "text/event-stream" }).flushHeaders();
+  outgoing.writeHead(200, { "content-type": "text/event-stream" }).flushHeaders();
 const event = (asked: Asked, outgoing: ServerResponse, result: unknown): boolean =>
   outgoing.write(`data: ${JSON.stringify({ jsonrpc: "2.0", id: asked.id, result })}\n\n`);
 const stream = (asked: Asked, outgoing: ServerResponse, results: readonly unknown[]): void => {
@@ -162,8 +162,10 @@ const read = async (events: AsyncIterable<ExternalEvent>) => {
 };
 const outcomeOf = async (events: AsyncIterable<ExternalEvent>): Promise<ExternalOutcome> =>
   (await read(events)).outcome;
+const textsOf = ({ parts }: { readonly parts: readonly JsonObject[] }): string =>
+  parts.map(({ text }) => (typeof text === "string" ? text : "")).join("");
 const textOf = (outcome: ExternalOutcome): string =>
-  outcome.kind === "task" ? outcome.artifacts.flatMap(({ parts }) => parts.map(({ text }) => text)).join("") : "";
+  outcome.kind === "task" ? outcome.artifacts.map(textsOf).join("") : "";
 const errorOf = (outcome: ExternalOutcome) =>
   outcome.kind === "error" ? { code: outcome.error.code, delivered: outcome.delivered } : outcome;
 
@@ -184,9 +186,7 @@ describe("a stream that breaks", () => {
     const { seen, outcome } = await read(agent.call());
     expect(textOf(outcome)).toBe("one two three");
     expect(agent.methods()).toEqual(["SendStreamingMessage", "SubscribeToTask"]);
-    const written = seen.flatMap((one) =>
-      one.kind === "artifact" ? [one.artifact.parts.map(({ text }) => text).join("")] : [],
-    );
+    const written = seen.flatMap((one) => (one.kind === "artifact" ? [textsOf(one.artifact)] : []));
     expect(written).toEqual(["one ", "two ", "three"]);
   });
 
