@@ -283,3 +283,52 @@ describe("doctor", () => {
     expect(result.code).toBe(0);
   });
 });
+
+describe("outside agents", () => {
+  test("are added by their card and key, tried, called, listed with their figures, and removed", async () => {
+    const partner = await shaman.givenOrg(AGENTS);
+    const address = `http://${partner.host}/a2a/v1/agents/Greeter`;
+    const input = `${partner.apiKey}\n`;
+    const added = await run(["external", "add", "Partner", address, "--bearer"], { input });
+    expect(added).toMatchObject({ code: 0 });
+    expect(added.out).toContain(`JSONRPC 1.0 at ${address}, with a credential for http://${partner.host}.`);
+    expect(added.out + added.err).not.toContain(partner.apiKey);
+
+    expect(await run(["external", "test", "Partner"])).toMatchObject({ code: 0, err: "" });
+    const called = await json(["external", "test", "Partner", "--message", "Ada"]);
+    expect(JSON.stringify(called["outcome"])).toContain("Hello, ");
+    expect(called).toMatchObject({ outcome: { kind: "task", state: "completed" } });
+    const failed = await run(["external", "add", "Broken", `http://${partner.host}/a2a/v1/agents/Broken`, "--bearer"], {
+      input,
+    });
+    expect(failed.code).toBe(0);
+    expect(await run(["external", "test", "Broken", "--message", "Ada"])).toMatchObject({ code: 1, err: "" });
+
+    const replace = ["external", "add", "Partner", address, "--bearer", "--replace"];
+    expect(await run(replace, { input: "sk_test_wrong\n" })).toMatchObject({ code: 0 });
+    const refused = await run(["external", "test", "Partner"]);
+    expect(refused).toMatchObject({ code: 1, out: "" });
+    expect(refused.err).toContain("The agent answered");
+
+    const list = await json(["external", "list"]);
+    expect(list["agents"]).toContainEqual(
+      expect.objectContaining({
+        name: "Partner",
+        credential: { kind: "bearer" },
+        health: expect.objectContaining({ calls: 4, errors: 1, lastError: "external_unauthenticated" }),
+      }),
+    );
+    expect((await run(["external", "list"])).out).toMatch(
+      /^Partner +external_unauthenticated +JSONRPC 1\.0 +token +4 +25 %/m,
+    );
+    expect(await run(["external", "remove", "Partner"])).toMatchObject({ code: 0, out: "Removed Partner.\n" });
+    expect((await run(["external", "remove", "Partner"])).err).toContain('no outside agent "Partner"');
+  });
+
+  test("are refused where a production command line must not go, or with options that contradict each other", async () => {
+    const add = ["external", "add", "Inner", "http://127.0.0.1:8080/card.json"];
+    const refused = await run(add, { env: { NODE_ENV: "production" } });
+    expect(refused).toMatchObject({ code: 1, out: "" });
+    expect(await run([...add, "--bearer", "--api-key"])).toMatchObject({ code: 2, out: "" });
+  });
+});

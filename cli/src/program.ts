@@ -6,6 +6,10 @@ import { agentShow } from "./commands/agent-show.ts";
 import { agentValidate } from "./commands/agent-validate.ts";
 import { auditVerify } from "./commands/audit-verify.ts";
 import { doctor } from "./commands/doctor.ts";
+import { externalAdd } from "./commands/external-add.ts";
+import { externalList } from "./commands/external-list.ts";
+import { externalRemove } from "./commands/external-remove.ts";
+import { externalTest } from "./commands/external-test.ts";
 import { keyCreate } from "./commands/key-create.ts";
 import { keyList } from "./commands/key-list.ts";
 import { keyRevoke } from "./commands/key-revoke.ts";
@@ -46,6 +50,11 @@ const GROUPS: readonly { readonly name: string; readonly about: string; readonly
   },
   { name: "model", about: "model providers", commands: [modelList, modelSetKey, modelTest] },
   { name: "mcp", about: "MCP servers and their tools", commands: [mcpAdd, mcpList, mcpTest, mcpApprove, mcpRemove] },
+  {
+    name: "external",
+    about: "agents of other organizations",
+    commands: [externalAdd, externalList, externalTest, externalRemove],
+  },
   { name: "audit", about: "the audit log", commands: [auditVerify] },
 ];
 

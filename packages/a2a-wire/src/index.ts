@@ -3,6 +3,20 @@ export { openAgentConnections } from "./agent-connections.ts";
 export type { AgentConnections } from "./agent-connections.ts";
 export { encodeHttpError, encodeJsonRpcError, encodingOf, rpcHttpStatusOf } from "./errors.ts";
 export type { FieldViolation, JsonRpcError } from "./errors.ts";
+export type { ExternalProgress, RemoteTask } from "./outside/answer-state.ts";
+export { callExternalAgent, externalMessageId } from "./outside/call-external-agent.ts";
+export type {
+  ExternalCall,
+  ExternalCallDeps,
+  ExternalCallLimits,
+  ExternalEvent,
+  ExternalOutcome,
+} from "./outside/call-external-agent.ts";
+export type { Delivered, ExternalErrorCode } from "./outside/external-error.ts";
+export { externalOutcomeText } from "./outside/outcome-text.ts";
+export { probeExternalAgent } from "./outside/probe-external-agent.ts";
+export type { ExternalProbe } from "./outside/probe-external-agent.ts";
+export type { ForeignArtifact, ForeignMessage } from "./outside/wire-shapes.ts";
 export { isNestedDeeper, isObject } from "./proto-json.ts";
 export { INPUT_MODES, invalidParams, MAX_DEPTH, parseSendParams, parseTaskParams } from "./send-params.ts";
 export type { MessageLimits, SendParams } from "./send-params.ts";

@@ -40,6 +40,7 @@ export {
   type PinnedInput,
   type ResolvedAgent,
 } from "./resolve/agent-resolver.ts";
+export { resolveCallee, type Callee, type CalleeDeps, type CalleeInput } from "./resolve/resolve-callee.ts";
 export type { Changes } from "./sync/store-commit.ts";
 export type { RepositoryKey } from "./sync/sync-lease.ts";
 export { syncRepository, type SyncDeps, type SyncInput, type SyncReport } from "./sync/sync-repository.ts";

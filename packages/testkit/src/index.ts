@@ -24,3 +24,5 @@ export { startMcpServer } from "./mcp-server.ts";
 export type { McpTestServer, McpTestServerOptions, McpTestTool, McpToolCall } from "./mcp-server.ts";
 export { protectedBy, startOauthServer } from "./oauth-server.ts";
 export type { OauthTestServer, OauthTestServerOptions } from "./oauth-server.ts";
+export { startOutsideAgent } from "./outside-agent.ts";
+export type { OutsideAgent, OutsideInterface } from "./outside-agent.ts";

@@ -10,6 +10,7 @@ import type { Alias } from "../repository/parse-agents-json.ts";
 import { storeCommit } from "../sync/store-commit.ts";
 import { acquireSync } from "../sync/sync-lease.ts";
 import { createAgentResolver } from "./agent-resolver.ts";
+import { resolveCallee } from "./resolve-callee.ts";
 
 let database: TestDatabase;
 beforeAll(async () => {
@@ -155,5 +156,72 @@ describe("finding an agent", () => {
     const { orgId } = await givenAgents([parsed("Only.md"), parsed("Hidden.md", "")]);
     const resolver = createAgentResolver({ db: database.as("public"), clock: { now: () => 0 } });
     expect(unwrap(await resolver.defaultAgent(orgId)).definition.name).toBe("Only");
+  });
+});
+
+const givenExternal = async (orgId: string, name: string): Promise<string> => {
+  const id = newId("ext");
+  await database.inspect(
+    `INSERT INTO external_agent (org_id, id, name, card_url, card, card_fetched_at, card_expires_at, card_may_be_stale)
+     VALUES ($1, $2, $3, $4, '{}', now(), now(), true)`,
+    [orgId, id, name, `https://${name}.example.com/`],
+  );
+  return id;
+};
+
+describe("what an agent means by a name", () => {
+  const CALLS = "exposed: true\ncalls: [Partner, Elsewhere, Refund, Gone]\n";
+  const aliases: readonly Alias[] = [
+    { name: "Money", target: { kind: "agent", path: "Refund" } },
+    { name: "Tax", target: { kind: "external", url: "https://tax.example.com/card.json" } },
+  ];
+
+  const givenCallers = async () => {
+    const agents = [parsed("Desk.md", CALLS), parsed("Clerk.md", "calls: [Partner]\n"), parsed("Refund.md", "")];
+    const { orgId, repositoryId } = await givenAgents(agents, aliases);
+    const db = database.as("internal");
+    const resolver = createAgentResolver({ db, clock: { now: () => 0 } });
+    const ask = async (path: string, name: string) => {
+      const caller = unwrap(await resolver.resolvePinned({ orgId, repositoryId, commit: "c1", path }));
+      return resolveCallee({ db, agents: resolver }, { orgId, caller, name });
+    };
+    return { orgId, ask };
+  };
+
+  test("is an alias or an agent of its repository first, private ones too, whatever is registered under the name", async () => {
+    const { orgId, ask } = await givenCallers();
+    await givenExternal(orgId, "Refund");
+    await givenExternal(orgId, "Tax");
+    for (const name of ["Refund", "Money"]) {
+      expect(unwrap(await ask("Desk", name))).toMatchObject({
+        kind: "agent",
+        agent: { definition: { path: "Refund" } },
+      });
+    }
+    const target = { kind: "url", url: "https://tax.example.com/card.json", name: "Tax" };
+    expect(unwrap(await ask("Desk", "Tax"))).toEqual({ kind: "external", target });
+    expect(unwrap(await ask("Clerk", "Tax"))).toEqual({ kind: "external", target });
+  });
+
+  test("is a registered outside agent if its file lists it and it is exposed; a private agent is told to use an alias", async () => {
+    const { orgId, ask } = await givenCallers();
+    const externalAgentId = await givenExternal(orgId, "Partner");
+    const target = { kind: "registered", externalAgentId, name: "Partner" };
+    expect(unwrap(await ask("Desk", "Partner"))).toEqual({ kind: "external", target });
+    const refused = await ask("Clerk", "Partner");
+    expect(refused).toMatchObject({ ok: false, error: { code: "agent_needs_alias" } });
+  });
+
+  test("is unknown when its file does not list it, when it is another organization's, or nobody's; near names are told", async () => {
+    const { orgId, ask } = await givenCallers();
+    const { orgId: otherOrg } = await database.givenOrg();
+    await givenExternal(orgId, "Unlisted");
+    await givenExternal(otherOrg, "Partner");
+    const unlisted = messageOf(await ask("Desk", "Unlisted"));
+    const nobodys = messageOf(await ask("Desk", "Nobodys"));
+    expect(unlisted.replace("Unlisted", "Nobodys")).toBe(nobodys);
+    expect(messageOf(await ask("Desk", "Partner"))).toMatch(/^Desk knows no agent "Partner"\./);
+    expect(messageOf(await ask("Desk", "Partnr"))).toMatch(/Did you mean Partner\?/);
+    expect(messageOf(await ask("Clerk", "Refnd"))).toMatch(/Did you mean Refund\?/);
   });
 });
