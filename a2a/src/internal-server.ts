@@ -13,6 +13,7 @@ import { createOutbound } from "@shaman/outbound";
 import { openRedis } from "@shaman/queue";
 import { createRunWatcher, parsedJsonObject } from "@shaman/runs";
 import { healthRoutes, type Logger } from "@shaman/telemetry";
+import { createMcpTools } from "@shaman/tools";
 import { createOrganizationDirectory } from "@shaman/tenancy";
 import { fastify, type FastifyReply, type FastifyRequest } from "fastify";
 import { z } from "zod";
@@ -22,6 +23,7 @@ import { connect } from "./connect.ts";
 import { writeEventStream } from "./event-stream.ts";
 import { forgetChanges } from "./forget-changes.ts";
 import { executeTask, type ExecuteTaskDeps } from "./internal/execute-task.ts";
+import { createOpenTools } from "./internal/open-tools.ts";
 import { toStreamJson } from "./internal/stream-events.ts";
 import type { RunningServer } from "./running-server.ts";
 
@@ -55,6 +57,8 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
     redis === undefined ? createPostgresJtiStore({ db }) : createRedisJtiStore({ redis, clock: systemClock });
   const verifier = await createTokenVerifier({ keys: config.jwt.keys, clock: systemClock, useJti });
   const outbound = createOutbound(config.outbound);
+  const mcp = createMcpTools({ db, secretKeys: config.secrets, outbound, limits: config.mcp });
+  metrics.gauge("shaman_mcp_sessions", "Open sessions with MCP servers", mcp.openSessions);
   const minter = await createTokenMinter({ keys: config.jwt.keys, clock: systemClock });
   // A waiting parent holds a connection, so the number of these bounds how many calls are under way at once.
   const dispatcher = openAgentConnections({ connections: CHILD_CONNECTIONS });
@@ -84,7 +88,7 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
     minter,
     dispatcher,
     internalUrl: config.internal.url,
-    openTools: async () => ({ tools: [], problems: [], close: async () => undefined }),
+    openTools: createOpenTools({ db, mcp }),
     stopping: stopping.signal,
     agents: createAgentResolver({ db, clock: systemClock }),
     models: { db, secretKeys: config.secrets, outbound },
@@ -118,6 +122,7 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
       changes.close();
       await closeGracefully(app, config.server.shutdownGraceMs);
       redis?.disconnect();
+      await mcp.close();
       await Promise.allSettled([fanOut.close(), outbound.close(), dispatcher.destroy()]);
       await db.close();
     },

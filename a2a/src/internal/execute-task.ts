@@ -21,6 +21,7 @@ import { createAgentCalls, type AgentCallsDeps } from "./agent-calls.ts";
 /** Whose tools are to be opened, and for how long at most. */
 export type OpenToolsInput = {
   readonly definition: AgentDefinition;
+  readonly repositoryId: string;
   readonly context: TokenContext;
   readonly signal: AbortSignal;
 };
@@ -81,7 +82,7 @@ export async function* executeTask(
   const engine: EngineDeps = {
     model: model.value,
     costUsd: (usage, name) => costUsd(usage, name, prices),
-    openTools: (_, until) => deps.openTools({ definition, context, signal: until }),
+    openTools: (_, until) => deps.openTools({ definition, repositoryId, context, signal: until }),
     calls: await createAgentCalls(deps, { context, contextId, agent: resolved.value }),
     ...recordOf(deps, context),
   };

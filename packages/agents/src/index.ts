@@ -28,6 +28,7 @@ export {
   type RegisterRepositoryDeps,
   type RegisterRepositoryInput,
 } from "./manage/register-repository.ts";
+export { findRepositoryName } from "./manage/find-repository-name.ts";
 export { removeRepository } from "./manage/remove-repository.ts";
 export type { RepositoryDetail, RepositoryView } from "./manage/repository-view.ts";
 export { listDueRepositories, requestSync } from "./manage/request-sync.ts";
