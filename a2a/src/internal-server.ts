@@ -62,7 +62,7 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
   const minter = await createTokenMinter({ keys: config.jwt.keys, clock: systemClock });
   // A waiting parent holds a connection, so the number of these bounds how many calls are under way at once.
   const dispatcher = openAgentConnections({ connections: CHILD_CONNECTIONS });
-  const watcher = await createRunWatcher({ db, fanOut, onError });
+  const watcher = await createRunWatcher({ db, fanOut, channel: "goingOn", onError });
   const organizations = createOrganizationDirectory({
     db,
     clock: systemClock,

@@ -6,6 +6,8 @@ import { openRedis } from "./redis.ts";
 export const CHANNELS = {
   /** `<runId>:<seq>`: events up to seq were committed. */
   run: "shaman_run",
+  /** The same, when the run goes on: for servers that work on it and wait for a step to be committed, and for nothing else. */
+  goingOn: "shaman_going_on",
   /** `<runId>`: a command row waits for the run's lease holder. */
   command: "shaman_command",
   /** `<what>:<orgId>:<id>`: cached rows changed. */

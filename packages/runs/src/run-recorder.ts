@@ -111,7 +111,8 @@ export const createRunRecorder = (
     };
     const recorded = await recordBatch(deps.db, lease, batch);
     if (recorded === undefined) throw leaseLost(lease.runId);
-    if (batch.events.length > 0) nudgeRun(deps.fanOut, lease.runId, recorded.lastSeq);
+    const goesOn = outcome === undefined;
+    if (batch.events.length > 0) nudgeRun(deps.fanOut, { runId: lease.runId, seq: recorded.lastSeq, goesOn });
     return recorded;
   };
 

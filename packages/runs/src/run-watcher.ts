@@ -24,6 +24,8 @@ const POLL_MS = 2_000;
 export const createRunWatcher = async (deps: {
   readonly db: Db;
   readonly fanOut: FanOut;
+  /** `goingOn` hears nothing of a run's end: for those who work on it. */
+  readonly channel?: "run" | "goingOn";
   readonly onError: (error: Error) => void;
 }): Promise<RunWatcher> => {
   const runs = new Map<string, Watched>();
@@ -60,7 +62,7 @@ export const createRunWatcher = async (deps: {
       });
   };
 
-  await deps.fanOut.subscribe(CHANNELS.run, (payload) => {
+  await deps.fanOut.subscribe(CHANNELS[deps.channel ?? "run"], (payload) => {
     const colon = payload.lastIndexOf(":");
     reached(payload.slice(0, colon), Number(payload.slice(colon + 1)));
   });
@@ -99,5 +101,11 @@ const waitBeyond = (watched: Watched, seq: number, signal: AbortSignal): Promise
 };
 
 /** The nudge after a commit: run id and last event number, nothing else. */
-export const nudgeRun = (fanOut: FanOut, runId: string, seq: number): void =>
-  fanOut.publish(CHANNELS.run, `${runId}:${seq}`);
+export const nudgeRun = (
+  fanOut: FanOut,
+  commit: { readonly runId: string; readonly seq: number; readonly goesOn: boolean },
+): void => {
+  const payload = `${commit.runId}:${commit.seq}`;
+  fanOut.publish(CHANNELS.run, payload);
+  if (commit.goesOn) fanOut.publish(CHANNELS.goingOn, payload);
+};
