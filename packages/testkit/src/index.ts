@@ -8,6 +8,8 @@ export type { GitTestRemote, GitTestServer, RemoteFile } from "./git-remote.ts";
 export { freePort } from "./free-port.ts";
 export { startRedis } from "./redis-server.ts";
 export type { RedisServer } from "./redis-server.ts";
+export { startS3Server } from "./s3-server.ts";
+export type { S3Server } from "./s3-server.ts";
 export { startShaman } from "./shaman.ts";
 export type { HttpAnswer, ProcessName, Shaman, ShamanOptions, ShamanProcess, TestOrg } from "./shaman.ts";
 export { findBrokenPromises, readFinishedSteps, whenRow, whenSeen } from "./run-history.ts";
