@@ -5,6 +5,7 @@ import { databaseConfig } from "@shaman/db";
 import { redisConfig } from "@shaman/queue";
 import { secretsConfig } from "@shaman/secrets";
 import { outboundConfig } from "@shaman/outbound";
+import { storageConfig } from "@shaman/storage";
 import { logConfig } from "@shaman/telemetry";
 import { z } from "zod";
 
@@ -74,6 +75,7 @@ export const readers = {
   jwt: internalJwtConfig,
   secrets: secretsConfig,
   outbound: outboundConfig,
+  storage: storageConfig,
   log: logConfig,
 };
 

@@ -25,6 +25,7 @@ import {
   sweepRuns,
 } from "@shaman/runs";
 import { parseScript } from "@shaman/scripts";
+import { openObjectStore } from "@shaman/storage";
 import { createOrganizationDirectory } from "@shaman/tenancy";
 import { createLogger, createMetrics, type HealthCheck, type Logger, type Metrics } from "@shaman/telemetry";
 import { Agent } from "undici";
@@ -73,6 +74,7 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
       : createRedisFanOut({ name, onError, url: config.redis.url });
   const dispatcher = new Agent({ connections: 256, pipelining: 1, headersTimeout: 30_000, bodyTimeout: 0 });
   const minter = await createTokenMinter({ keys: config.jwt.keys, clock: systemClock });
+  const store = openObjectStore(config.storage);
   const held = createHeldLeases({
     db,
     worker,
@@ -93,6 +95,7 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
     internalUrl: config.worker.internalUrl,
     leaseMs: config.worker.leaseMs,
     recorder: { coalesceMs: config.worker.coalesceMs, coalesceBytes: config.worker.coalesceBytes },
+    store,
   };
 
   const stopping = new AbortController();
@@ -175,7 +178,7 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
       await withinMs(HANDOVER_MS, drained);
       held.close();
       commands.close();
-      await Promise.allSettled([queue.close(), fanOut.close(), dispatcher.destroy(), outbound.close()]);
+      await Promise.allSettled([queue.close(), fanOut.close(), dispatcher.destroy(), outbound.close(), store.close()]);
       await db.close();
     },
   };
