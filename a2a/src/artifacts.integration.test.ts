@@ -48,7 +48,7 @@ describe.each(["a folder", "S3"])("an artifact beyond the inline limit, in %s", 
   let shaman: Shaman;
   let org: TestOrg;
   beforeAll(async () => {
-    shaman = await startShaman(name === "S3" ? { env: s3.env } : {});
+    shaman = await startShaman({ env: { RETENTION_MS: "200", ...(name === "S3" && s3.env) } });
     org = await shaman.givenOrg(FILES);
   });
   afterAll(() => shaman.close());
@@ -204,6 +204,24 @@ describe.each(["a folder", "S3"])("an artifact beyond the inline limit, in %s", 
     const task = await send("Writer", "x".repeat(3_000), limited);
     expect(task.status.state).toBe("TASK_STATE_FAILED");
     expect(JSON.stringify(task.status.message)).toContain("artifactTotalBytes");
+  });
+
+  it("is deleted by the worker once its organization keeps it no longer, and the task says so", async () => {
+    const own = await shaman.givenOrg(FILES);
+    await givenSettings(shaman, own, { retention: { artifactDays: 1 } });
+    const task = await send("Writer", CONTENT, own);
+    const { url } = storedPart(task);
+    const objects = (): Promise<unknown[]> =>
+      shaman.database.inspect("SELECT FROM stored_object WHERE org_id = $1", [own.orgId]);
+    expect(await objects()).toHaveLength(1);
+    const older = "UPDATE run SET finished_at = now() - interval '25 hours' WHERE org_id = $1";
+    await shaman.database.inspect(older, [own.orgId]);
+    await expect.poll(objects, { timeout: 20_000 }).toEqual([]);
+    expect((await download(url)).status).toBe(404);
+    const read = await shaman.rpc(own, { agent: "Writer", method: "GetTask", params: { id: task.id } });
+    const metadata = { "urn:shaman:a2a:stored:v1": { expired: true, expiredAt: expect.any(String) } };
+    expect(read.json.result.artifacts[0].parts).toMatchObject([{ metadata }]);
+    if (name === "S3") expect(s3.keys().filter((key) => key.startsWith(own.orgId))).toEqual([]);
   });
 
   it("fails clearly, after the attempts that the agent has, when the store is full", async () => {

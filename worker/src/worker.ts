@@ -35,6 +35,7 @@ import { every } from "./every.ts";
 import { executeRun, StopRun } from "./handlers/execute-run.ts";
 import { retryRunJob } from "./handlers/retry-run.ts";
 import { enqueueDueRepositories, REPOSITORY_SYNC, runRepositorySync } from "./handlers/sync-repository.ts";
+import { keepRetention } from "./handlers/keep-retention.ts";
 import { createHeldLeases } from "./held-leases.ts";
 import { watchCommands } from "./watch-commands.ts";
 
@@ -162,6 +163,8 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
   every("repositories", DUE_POLL_MS, { ...periodic, work: () => enqueueDueRepositories({ db, queue }) });
   every("waiting", WAITING_POLL_MS, { ...periodic, work: lookForWaiting });
   every("sweep", config.worker.sweepMs, { ...periodic, work: sweep });
+  const retention = { ...periodic, work: () => keepRetention({ db, store }, { signal: stopping.signal }) };
+  every("retention", config.worker.retentionMs, retention);
   every("seal", SEAL_MS, { ...periodic, work: () => sealAudit({ db }, { signal: stopping.signal }) });
   every("jti", JTI_CLEANUP_MS, { ...periodic, work: () => deleteExpiredJtis({ db, clock: systemClock }) });
   every("changes", CHANGES_CLEANUP_MS, { ...periodic, work: () => deleteOldChanges({ db }) });

@@ -48,6 +48,8 @@ export type { StepStart } from "./start-step.ts";
 export { isInterrupted, isTerminal, RUN_STATES, TASK_STATES } from "./states.ts";
 export type { RunState, TaskState, TerminalState } from "./states.ts";
 export { whenStepRecorded } from "./step-recorded.ts";
+export { collectObjects } from "./collect-objects.ts";
+export { expireArtifacts } from "./expire-artifacts.ts";
 export { findStoredObject } from "./stored-object.ts";
 export type { StoredObject } from "./stored-object.ts";
 export { STORED_METADATA, storedObjectId } from "./stored-part.ts";

@@ -43,6 +43,9 @@ export const downloadKeysConfig: ConfigReader<DownloadKeys | null> = {
   },
 };
 
+/** Reads keys that come from elsewhere than the environment. */
+export const readDownloadKeys = parseSecretKeys;
+
 /** Keys for as long as the process lives. */
 export const newDownloadKeys = (): DownloadKeys => {
   const parsed = parseSecretKeys(`p:${randomBytes(KEY_BYTES).toString("base64url")}`);

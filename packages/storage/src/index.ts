@@ -1,6 +1,12 @@
 export { storageConfig } from "./config.ts";
 export type { StorageConfig } from "./config.ts";
-export { downloadKeysConfig, isDownloadAllowed, newDownloadKeys, signDownload } from "./download-url.ts";
+export {
+  downloadKeysConfig,
+  isDownloadAllowed,
+  newDownloadKeys,
+  readDownloadKeys,
+  signDownload,
+} from "./download-url.ts";
 export type { Download, DownloadKeys } from "./download-url.ts";
 export { createFolderStore } from "./folder-store.ts";
 export { contradicts, essenceOf, isTextual, SNIFFED_BYTES } from "./media-type.ts";
