@@ -4,6 +4,7 @@ import { databaseConfig } from "@shaman/db";
 import { outboundConfig } from "@shaman/outbound";
 import { redisConfig } from "@shaman/queue";
 import { secretsConfig } from "@shaman/secrets";
+import { downloadKeysConfig, storageConfig } from "@shaman/storage";
 import { logConfig } from "@shaman/telemetry";
 import { tenancyConfig } from "@shaman/tenancy";
 import { mcpConfig } from "@shaman/tools";
@@ -55,7 +56,14 @@ const callsConfig = defineConfig(
 const common = { server: serverConfig, database: databaseConfig, redis: redisConfig, log: logConfig };
 
 /** The public server holds no key that could mint an internal token, and refuses to start with one. */
-export const publicReaders = { ...common, tenancy: tenancyConfig, proxy: proxyConfig, noJwt: noInternalJwtConfig };
+export const publicReaders = {
+  ...common,
+  tenancy: tenancyConfig,
+  proxy: proxyConfig,
+  noJwt: noInternalJwtConfig,
+  storage: storageConfig,
+  downloads: downloadKeysConfig,
+};
 
 export const internalReaders = {
   ...common,

@@ -156,7 +156,9 @@ const handle = async (deps: HandlerDeps, request: FastifyRequest, reply: Fastify
   const envelopes = async function* (): AsyncGenerator<string, void, undefined> {
     const working = { id: taskId, contextId, status: { state: "TASK_STATE_WORKING" } };
     yield JSON.stringify({ jsonrpc: "2.0", id, result: { task: working } });
-    for await (const event of events) yield JSON.stringify({ jsonrpc: "2.0", id, result: toStreamJson(ids, event) });
+    for await (const event of events) {
+      for (const result of toStreamJson(ids, event)) yield JSON.stringify({ jsonrpc: "2.0", id, result });
+    }
   };
   await writeEventStream(reply.raw, envelopes()).catch((error: unknown) => {
     // Whoever closed the stream stopped the execution on purpose; anything else breaks it off, and the worker sees that.

@@ -4,6 +4,7 @@ import { encodeHttpError, encodeJsonRpcError, encodingOf, rpcHttpStatusOf } from
 import { newId, systemClock, toAppError, userError, type AppError } from "@shaman/kernel";
 import { createPostgresJobQueue, createRedisJobQueue, openRedis } from "@shaman/queue";
 import { createRunWatcher } from "@shaman/runs";
+import { newDownloadKeys, openObjectStore } from "@shaman/storage";
 import { healthRoutes, type Logger } from "@shaman/telemetry";
 import { createOrganizationDirectory } from "@shaman/tenancy";
 import { fastify, type FastifyError, type FastifyReply, type FastifyRequest } from "fastify";
@@ -12,11 +13,13 @@ import type { PublicConfig } from "./config.ts";
 import { connect } from "./connect.ts";
 import { forgetChanges } from "./forget-changes.ts";
 import type { RunningServer } from "./running-server.ts";
+import { createDownloadUrls } from "./public/download-urls.ts";
 import { createOpenStreams } from "./public/open-streams.ts";
 import { createQueueDepth } from "./public/queue-depth.ts";
 import { createRateLimits } from "./public/rate-limits.ts";
 import { createBodyReader } from "./public/request-body.ts";
 import { sendAgentCard, sendCatalogue } from "./routes/agent-cards.ts";
+import { sendArtifact } from "./routes/artifacts.ts";
 import { createJsonRpcRoute } from "./routes/json-rpc.ts";
 import { executeShortForm, sendTask } from "./routes/short-form.ts";
 
@@ -67,8 +70,17 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
   const watcher = await createRunWatcher({ db, fanOut, onError });
   const streams = createOpenStreams();
   metrics.gauge("shaman_open_streams", "Open event streams of callers", streams.count);
+  const store = openObjectStore(config.storage);
+  if (config.downloads === null) {
+    log.warn("download_urls_of_this_process_only", { help: "set DOWNLOAD_URL_KEYS where several public servers run" });
+  }
+  const downloadKeys = config.downloads ?? newDownloadKeys();
   const deps = {
     db,
+    store,
+    downloadKeys,
+    downloads: createDownloadUrls({ keys: downloadKeys, clock: systemClock, tenancy: config.tenancy }),
+    clock: systemClock,
     queue,
     fanOut,
     watcher,
@@ -124,6 +136,10 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
     sendTask(deps, { request, reply }, request.params.id),
   );
 
+  app.get<{ Params: { id: string } }>("/a2a/v1/artifacts/:id", (request, reply) =>
+    sendArtifact(deps, { request, reply }, request.params.id),
+  );
+
   const flushFailed = (error: unknown): void => log.error("flush_failed", error);
   const timers = [
     setInterval(() => void authenticator.flushRefusals().catch(flushFailed), REFUSALS_MS),
@@ -144,7 +160,7 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
       changes.close();
       await authenticator.flush().catch(onError);
       redis?.disconnect();
-      await Promise.allSettled([queue.close(), fanOut.close()]);
+      await Promise.allSettled([queue.close(), fanOut.close(), store.close()]);
       await db.close();
     },
   };

@@ -3,6 +3,7 @@ import { defineConfig, readConfig } from "@shaman/config";
 import { Secret } from "@shaman/kernel";
 import { outboundConfig } from "@shaman/outbound";
 import { redisConfig } from "@shaman/queue";
+import { tenancyConfig } from "@shaman/tenancy";
 import { z } from "zod";
 
 const cliConfig = defineConfig(
@@ -18,6 +19,10 @@ const cliConfig = defineConfig(
       schema: z.string().optional(),
       about: "keys that seal stored secrets, for commands that store or use them",
     },
+    DOWNLOAD_URL_KEYS: {
+      schema: z.string().optional(),
+      about: "keys that sign addresses of stored artifacts, for showing those addresses",
+    },
     SHAMAN_ORG: {
       schema: z.string().optional(),
       about: "organization of the command line where --org is not given",
@@ -26,11 +31,18 @@ const cliConfig = defineConfig(
   (env) => ({
     databaseUrl: env.DATABASE_URL === undefined ? undefined : new Secret(env.DATABASE_URL),
     secretKeys: env.SHAMAN_SECRET_KEYS === undefined ? undefined : new Secret(env.SHAMAN_SECRET_KEYS),
+    downloadUrlKeys: env.DOWNLOAD_URL_KEYS === undefined ? undefined : new Secret(env.DOWNLOAD_URL_KEYS),
     organization: env.SHAMAN_ORG,
   }),
 );
 
-export const readers = { cli: cliConfig, redis: redisConfig, outbound: outboundConfig, agents: agentsConfig };
+export const readers = {
+  cli: cliConfig,
+  redis: redisConfig,
+  outbound: outboundConfig,
+  agents: agentsConfig,
+  tenancy: tenancyConfig,
+};
 
 export const readCliConfig = () => readConfig(readers, process.env);
 

@@ -11,6 +11,7 @@ export type LocalState = {
   readonly databaseUrl: Secret;
   readonly redisUrl: Secret | undefined;
   readonly secretKeys: Secret;
+  readonly downloadUrlKeys: Secret | undefined;
   readonly publicUrl: string;
   readonly internalUrl: string;
   readonly processes: readonly { readonly name: string; readonly pid: number }[];
@@ -23,7 +24,11 @@ const localFile = z.object({
   redisUrl: z.string().optional(),
   processes: z.array(z.object({ name: z.string(), pid: z.number() })),
 });
-const keysFile = z.object({ secretKeys: z.string(), roleSecret: z.string() });
+const keysFile = z.object({
+  secretKeys: z.string(),
+  downloadUrlKeys: z.string().optional(),
+  roleSecret: z.string(),
+});
 
 const read = <T>(file: string, schema: z.ZodType<T>): T => {
   try {
@@ -46,6 +51,7 @@ const readFolder = (folder: string): LocalState => {
     databaseUrl: roleUrls.web,
     redisUrl: local.redisUrl === undefined ? undefined : new Secret(local.redisUrl),
     secretKeys: new Secret(keys.secretKeys),
+    downloadUrlKeys: keys.downloadUrlKeys === undefined ? undefined : new Secret(keys.downloadUrlKeys),
     publicUrl: local.public,
     internalUrl: local.internal,
     processes: local.processes,

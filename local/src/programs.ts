@@ -24,7 +24,12 @@ export type ProgramsInput = {
 };
 
 /** What only the processes named here may know; a value in the environment of `npm start` reaches nobody else. */
-const DECIDED_HERE = { DATABASE_URL: undefined, INTERNAL_JWT_KEYS: undefined, SHAMAN_SECRET_KEYS: undefined };
+const DECIDED_HERE = {
+  DATABASE_URL: undefined,
+  INTERNAL_JWT_KEYS: undefined,
+  SHAMAN_SECRET_KEYS: undefined,
+  DOWNLOAD_URL_KEYS: undefined,
+};
 
 /** Our three processes: those inside in the order in which they start, and the one that callers reach. */
 export const ourPrograms = (
@@ -33,6 +38,7 @@ export const ourPrograms = (
   const { root, ports, roleUrls, keys, log } = input;
   const common = {
     NODE_ENV: "development",
+    ARTIFACT_DIR: join(input.folder, "artifacts"),
     ...input.env,
     ...DECIDED_HERE,
     REDIS_URL: input.config.redisUrl,
@@ -73,7 +79,11 @@ export const ourPrograms = (
     name: "a2a-public",
     main: a2a,
     args: ["--role", "public", "--port", String(ports.public)],
-    env: { ...common, DATABASE_URL: roleUrls.public.reveal() },
+    env: {
+      ...common,
+      DATABASE_URL: roleUrls.public.reveal(),
+      DOWNLOAD_URL_KEYS: keys.downloadUrlKeys.reveal(),
+    },
     readyUrl: `http://127.0.0.1:${ports.public}/ready`,
     log,
   });

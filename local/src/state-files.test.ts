@@ -25,6 +25,18 @@ test("keys are made once, differ between installations and are only the owner's 
   expect(keys.internalJwtKeys.reveal()).toMatch(/^local:[\w-]{43}$/);
 });
 
+test("keys of an older version stay, and get what is new", () => {
+  const file = join(state.folder, "keys.json");
+  writeJsonFile(file, { internalJwtKeys: "local:a", secretKeys: "local:b", roleSecret: "c" });
+  const keys = ensureLocalKeys(state.folder);
+  expect([keys.internalJwtKeys.reveal(), keys.secretKeys.reveal(), keys.roleSecret.reveal()]).toEqual([
+    "local:a",
+    "local:b",
+    "c",
+  ]);
+  expect(ensureLocalKeys(state.folder).downloadUrlKeys.reveal()).toBe(keys.downloadUrlKeys.reveal());
+});
+
 test("a JSON file is replaced whole, with mode 0600, and leaves nothing beside it", () => {
   const file = join(state.folder, "local.json");
   writeFileSync(file, "old", { mode: 0o644 });

@@ -5,6 +5,7 @@ import { databaseConfig } from "@shaman/db";
 import { redisConfig } from "@shaman/queue";
 import { secretsConfig } from "@shaman/secrets";
 import { outboundConfig } from "@shaman/outbound";
+import { storageConfig } from "@shaman/storage";
 import { logConfig } from "@shaman/telemetry";
 import { z } from "zod";
 
@@ -39,6 +40,10 @@ const workerConfig = defineConfig(
       schema: milliseconds(60_000),
       about: "how long a run may wait in the queue before the sweep wakes it again",
     },
+    RETENTION_MS: {
+      schema: milliseconds(60_000),
+      about: "how often artifacts that are older than their organization keeps them are looked for",
+    },
     TEXT_COALESCE_MS: {
       schema: milliseconds(50),
       about: "how long streamed text may wait for more; 0 keeps every piece an event",
@@ -59,6 +64,7 @@ const workerConfig = defineConfig(
     leaseRenewMs: env.LEASE_RENEW_MS,
     sweepMs: env.SWEEP_MS,
     sweepAfterMs: env.SWEEP_AFTER_MS,
+    retentionMs: env.RETENTION_MS,
     coalesceMs: env.TEXT_COALESCE_MS,
     coalesceBytes: env.TEXT_COALESCE_BYTES,
     shutdownGraceMs: env.SHUTDOWN_GRACE_MS,
@@ -74,6 +80,7 @@ export const readers = {
   jwt: internalJwtConfig,
   secrets: secretsConfig,
   outbound: outboundConfig,
+  storage: storageConfig,
   log: logConfig,
 };
 

@@ -25,6 +25,7 @@ import {
   sweepRuns,
 } from "@shaman/runs";
 import { parseScript } from "@shaman/scripts";
+import { openObjectStore } from "@shaman/storage";
 import { createOrganizationDirectory } from "@shaman/tenancy";
 import { createLogger, createMetrics, type HealthCheck, type Logger, type Metrics } from "@shaman/telemetry";
 import { Agent } from "undici";
@@ -34,6 +35,7 @@ import { every } from "./every.ts";
 import { executeRun, StopRun } from "./handlers/execute-run.ts";
 import { retryRunJob } from "./handlers/retry-run.ts";
 import { enqueueDueRepositories, REPOSITORY_SYNC, runRepositorySync } from "./handlers/sync-repository.ts";
+import { keepRetention } from "./handlers/keep-retention.ts";
 import { createHeldLeases } from "./held-leases.ts";
 import { watchCommands } from "./watch-commands.ts";
 
@@ -73,6 +75,7 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
       : createRedisFanOut({ name, onError, url: config.redis.url });
   const dispatcher = new Agent({ connections: 256, pipelining: 1, headersTimeout: 30_000, bodyTimeout: 0 });
   const minter = await createTokenMinter({ keys: config.jwt.keys, clock: systemClock });
+  const store = openObjectStore(config.storage);
   const held = createHeldLeases({
     db,
     worker,
@@ -93,6 +96,7 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
     internalUrl: config.worker.internalUrl,
     leaseMs: config.worker.leaseMs,
     recorder: { coalesceMs: config.worker.coalesceMs, coalesceBytes: config.worker.coalesceBytes },
+    store,
   };
 
   const stopping = new AbortController();
@@ -159,6 +163,8 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
   every("repositories", DUE_POLL_MS, { ...periodic, work: () => enqueueDueRepositories({ db, queue }) });
   every("waiting", WAITING_POLL_MS, { ...periodic, work: lookForWaiting });
   every("sweep", config.worker.sweepMs, { ...periodic, work: sweep });
+  const retention = { ...periodic, work: () => keepRetention({ db, store }, { signal: stopping.signal }) };
+  every("retention", config.worker.retentionMs, retention);
   every("seal", SEAL_MS, { ...periodic, work: () => sealAudit({ db }, { signal: stopping.signal }) });
   every("jti", JTI_CLEANUP_MS, { ...periodic, work: () => deleteExpiredJtis({ db, clock: systemClock }) });
   every("changes", CHANGES_CLEANUP_MS, { ...periodic, work: () => deleteOldChanges({ db }) });
@@ -175,7 +181,7 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
       await withinMs(HANDOVER_MS, drained);
       held.close();
       commands.close();
-      await Promise.allSettled([queue.close(), fanOut.close(), dispatcher.destroy(), outbound.close()]);
+      await Promise.allSettled([queue.close(), fanOut.close(), dispatcher.destroy(), outbound.close(), store.close()]);
       await db.close();
     },
   };

@@ -1,7 +1,7 @@
 import { traceMetadata, type AgentEvent, type TraceRecord } from "@shaman/a2a-wire";
 import type { EngineEvent, Failure } from "@shaman/engine";
 import { newId, type JsonObject } from "@shaman/kernel";
-import { parsedJsonObject } from "@shaman/runs";
+import { parsedJsonObject, splitChunk } from "@shaman/runs";
 
 type TaskIds = { readonly taskId: string; readonly contextId: string };
 
@@ -36,8 +36,16 @@ const passedUp = ({ contextId }: TaskIds, event: AgentEvent): JsonObject => {
   );
 };
 
-/** An engine's event as A2A's StreamResponse (A2A 1.0.1 §4.2), with our trace extension where A2A has no words. */
-export const toStreamJson = (ids: TaskIds, event: EngineEvent): JsonObject => {
+/**
+ * An engine's event as A2A's StreamResponses (A2A 1.0.1 §4.2), with our trace extension where A2A has no words. A large
+ * artifact becomes several, so that neither side holds it in one event.
+ */
+export const toStreamJson = (ids: TaskIds, event: EngineEvent): readonly JsonObject[] =>
+  event.type === "artifact"
+    ? splitChunk(event.chunk).map((chunk) => toJson(ids, { type: "artifact", chunk }))
+    : [toJson(ids, event)];
+
+const toJson = (ids: TaskIds, event: EngineEvent): JsonObject => {
   switch (event.type) {
     case "artifact": {
       const { append, lastChunk, artifactId, name, description, parts, metadata } = event.chunk;

@@ -1,4 +1,4 @@
-import type { StreamResponse } from "@a2a-js/sdk";
+import type { StreamResponse, Task } from "@a2a-js/sdk";
 import type { A2ARequestHandler, ServerCallContext } from "@a2a-js/sdk/server";
 import { toSdkTask, toStreamResponse } from "@shaman/a2a-wire";
 import { toAppError, userError, type AppError } from "@shaman/kernel";
@@ -31,6 +31,8 @@ export const createDurableRequestHandler = (deps: SendDeps, callOf: CallOf): A2A
       throw error;
     }
   };
+  /** With addresses for its stored content that are good from now on. */
+  const shown = (call: Call, view: TaskView): Task => toSdkTask(deps.downloads.inTask(call.organization, view));
   const refuse = (error: () => AppError) => (_params: unknown, context: ServerCallContext) =>
     noting(context, () => Promise.reject(error()));
 
@@ -41,12 +43,12 @@ export const createDurableRequestHandler = (deps: SendDeps, callOf: CallOf): A2A
       noting(context, async (call) => {
         const send = sendOf(call);
         const taken = await takeMessage(deps, call, { send, durable: send.returnImmediately ? "at once" : "later" });
-        if (!send.returnImmediately) return toSdkTask(await awaitAnswer(deps, call, taken));
-        return toSdkTask(taken.view ?? (await viewOf(deps, call, taken)));
+        if (!send.returnImmediately) return shown(call, await awaitAnswer(deps, call, taken));
+        return shown(call, taken.view ?? (await viewOf(deps, call, taken)));
       }),
     sendMessageStream: (_params, context) => noteStream(callOf(context), streamTask(deps, callOf(context))),
-    getTask: ({ id }, context) => noting(context, async (call) => toSdkTask(await visibleTask(deps, call, id))),
-    cancelTask: ({ id }, context) => noting(context, async (call) => toSdkTask(await cancelTask(deps, call, id))),
+    getTask: ({ id }, context) => noting(context, async (call) => shown(call, await visibleTask(deps, call, id))),
+    cancelTask: ({ id }, context) => noting(context, async (call) => shown(call, await cancelTask(deps, call, id))),
     resubscribe: (_params, context) =>
       noteStream(
         callOf(context),
@@ -126,12 +128,17 @@ const cancelTask = async (deps: SendDeps, call: Call, taskId: string): Promise<T
 async function* streamTask(deps: SendDeps, call: Call): AsyncGenerator<StreamResponse, void, undefined> {
   const taken = await takeMessage(deps, call, { send: sendOf(call), durable: "at once" });
   const view = taken.view ?? (await viewOf(deps, call, taken));
-  yield { payload: { $case: "task", value: toSdkTask(view) } };
+  const { organization } = call;
+  yield { payload: { $case: "task", value: toSdkTask(deps.downloads.inTask(organization, view)) } };
   if (endsStream(view.state)) return;
   const { taskId, contextId, runId } = taken;
-  const run = { orgId: call.organization.id, runId, afterSeq: view.lastSeq, signal: call.signal };
+  const run = { orgId: organization.id, runId, afterSeq: view.lastSeq, signal: call.signal };
   for await (const event of followRun(deps, run)) {
-    const response = toStreamResponse(event, { taskId, contextId, traced: call.traced });
+    const response = toStreamResponse(deps.downloads.inEvent(organization, event), {
+      taskId,
+      contextId,
+      traced: call.traced,
+    });
     if (response !== undefined) yield response;
     if (event.type === "task.status" && event.taskId === taskId && endsStream(event.payload.state)) return;
   }

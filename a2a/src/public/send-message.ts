@@ -17,6 +17,7 @@ import {
   type TaskView,
 } from "@shaman/runs";
 import type { Call } from "./call.ts";
+import type { DownloadUrls } from "./download-urls.ts";
 import type { QueueDepth } from "./queue-depth.ts";
 import { tooManyRequests } from "./rate-limits.ts";
 
@@ -25,6 +26,7 @@ export type SendDeps = AcceptDeps & {
   readonly fanOut: FanOut;
   readonly watcher: RunWatcher;
   readonly isQueueFull: QueueDepth;
+  readonly downloads: DownloadUrls;
 };
 
 /** A message that was taken: for a new task, or for one that waited. */

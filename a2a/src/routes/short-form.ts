@@ -98,5 +98,7 @@ export const sendTask = async (deps: ShortFormDeps, { request, reply }: Exchange
   if (!isId("task", taskId)) throw taskNotFound();
   const task = await findTask(deps.db, { orgId: organization.id, taskId, principal: principal.id });
   if (task === undefined || !principal.can("agent:execute", agentResource(task.agent))) throw taskNotFound();
-  await reply.type("application/json").send(JSON.stringify(Task.toJSON(toSdkTask(task))));
+  await reply
+    .type("application/json")
+    .send(JSON.stringify(Task.toJSON(toSdkTask(deps.downloads.inTask(organization, task)))));
 };

@@ -2,9 +2,10 @@ import { unwrap } from "@shaman/kernel";
 import { getRun, type RunDetail, type StepView } from "@shaman/runs";
 import type { Command } from "commander";
 import { z } from "zod";
+import { artifactText, withAddresses } from "../artifact-text.ts";
 import type { Cli } from "../cli.ts";
 import { addCommand, orgOption } from "../command.ts";
-import { cost, safe, stateOf, textOfMessage, textOfParts, tokensOf } from "../run-text.ts";
+import { cost, safe, stateOf, textOfMessage, tokensOf } from "../run-text.ts";
 import { runJson, stepJson } from "../shapes.ts";
 import { fields, table } from "../table.ts";
 import { durationOf } from "../time.ts";
@@ -17,8 +18,10 @@ export const runShow = (parent: Command, cli: Cli): void =>
     options: orgOption,
     input: z.object({ id: z.string() }),
     run: async ({ org, id }, show) => {
-      const principal = cli.operatorOf(await cli.organization(org));
-      const run = unwrap(await getRun({ db: cli.db() }, principal, { id }));
+      const organization = await cli.organization(org);
+      const principal = cli.operatorOf(organization);
+      const found = unwrap(await getRun({ db: cli.db() }, principal, { id }));
+      const run = { ...found, artifacts: withAddresses(cli, organization, found.artifacts) };
       const { stepList, messages, artifacts, waiting } = run;
       const tasks = usageByTask(run);
       const json = { ...runJson(run), waiting, tasks, stepList: stepList.map(stepJson), messages, artifacts };
@@ -87,6 +90,6 @@ const describe = (run: RunDetail, nowMs: number): string => {
     const who = message["role"] === "ROLE_USER" || message["role"] === "user" ? "caller" : "agent";
     return `${who}: ${safe(textOfMessage(message))}\n`;
   });
-  const artifacts = run.artifacts.map((each) => `${each.name ?? "artifact"}: ${safe(textOfParts(each.parts))}\n`);
+  const artifacts = run.artifacts.map(artifactText);
   return [head, run.stepList.length === 0 ? "No steps yet.\n" : steps, ...tree, ...messages, ...artifacts].join("\n");
 };

@@ -29,6 +29,8 @@ const BY_CODE: Readonly<Record<string, Encoding>> = {
   forbidden: { rpcCode: OWN_CODE, httpStatus: 403, status: "PERMISSION_DENIED" },
   agent_not_found: { rpcCode: OWN_CODE, httpStatus: 404, status: "NOT_FOUND" },
   organization_not_found: { rpcCode: OWN_CODE, httpStatus: 404, status: "NOT_FOUND" },
+  artifact_not_found: { rpcCode: OWN_CODE, httpStatus: 404, status: "NOT_FOUND" },
+  range_not_satisfiable: { rpcCode: OWN_CODE, httpStatus: 416, status: "OUT_OF_RANGE" },
   not_found: { rpcCode: OWN_CODE, httpStatus: 404, status: "NOT_FOUND" },
   body_too_large: { rpcCode: OWN_CODE, httpStatus: 413, status: "INVALID_ARGUMENT" },
   media_type_not_supported: { rpcCode: -32005, httpStatus: 415, status: "INVALID_ARGUMENT" },

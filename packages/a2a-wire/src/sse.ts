@@ -12,9 +12,11 @@ export async function* readSse(
   let size = 0;
   const tooLarge = (): RangeError => new RangeError(`A server-sent event is larger than ${maxBytes} bytes`);
   for await (const chunk of bytes) {
+    // What was there before holds no end of a line; looking through it again would make long lines dear.
+    const searched = rest.length;
     rest += decoder.decode(chunk, { stream: true });
     let from = 0;
-    for (let end = rest.indexOf("\n", from); end >= 0; end = rest.indexOf("\n", from)) {
+    for (let end = rest.indexOf("\n", searched); end >= 0; end = rest.indexOf("\n", from)) {
       const line = rest.charCodeAt(end - 1) === 13 && end > from ? rest.slice(from, end - 1) : rest.slice(from, end);
       from = end + 1;
       if (line.startsWith("data:")) {

@@ -3,7 +3,8 @@ import type { Dispatcher } from "undici";
 import { streamEnvelope, type AgentEvent } from "./agent-events.ts";
 import { readSse } from "./sse.ts";
 
-const MAX_EVENT_BYTES = 4_000_000;
+/** A model step holds the model's whole answer; the engine refuses larger ones before they are sent. */
+const MAX_EVENT_BYTES = 16_000_000;
 const MAX_ERROR_BYTES = 100_000;
 
 export type StreamCall = {

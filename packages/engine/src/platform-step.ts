@@ -20,7 +20,7 @@ export async function* platformStep(state: RunState, plan: PlannedCall, tool: Pl
   const { call, position } = plan;
   const kind = tool === "request_input" ? "input" : "tool";
   const inputHash = hashOf([call.name, call.input]);
-  const step = { position, kind, name: call.name, inputHash, input: call.input } as const;
+  const step = { position, kind, name: call.name, inputHash, input: recordedInput(call.input) } as const;
   const recorded = recordedAt(state, { position, kind, inputHash });
   const outcome = runPlatformTool(tool, call.input);
   if (outcome.ok && outcome.value.kind === "artifact") state.written.set(position, artifactText(outcome.value));
@@ -37,6 +37,19 @@ export async function* platformStep(state: RunState, plan: PlannedCall, tool: Pl
   yield tell(state, { ...step, state: isError ? "failed" : "done", output: { text, isError } });
   return result;
 }
+
+const MAX_RECORDED_CHARS = 64_000;
+
+/**
+ * What a step keeps of its input, for people to read: the model's own step has all of it, and replay takes it from there.
+ */
+const recordedInput = (input: Json): Json => {
+  const fields = parsedJsonObject.safeParse(input);
+  const content = fields.data?.content;
+  if (typeof content !== "string" || content.length <= MAX_RECORDED_CHARS) return input;
+  const beginning = content.slice(0, MAX_RECORDED_CHARS).toWellFormed();
+  return { ...fields.data, content: `${beginning} … (${content.length} characters in all)` };
+};
 
 const done = (text: string) => ({ kind: "result", text, isError: false }) as const;
 const failed = (text: string) => ({ kind: "result", text, isError: true }) as const;

@@ -28,6 +28,9 @@ const modelOutput = z.object({
 });
 type ModelOutput = { readonly text: string; readonly toolCalls: readonly ToolCall[]; readonly finishReason: string };
 
+/** An answer travels to the worker and into its step in one piece. */
+const MAX_ANSWER_BYTES = 14_000_000;
+
 /**
  * Runs one task of an agent: model, tools, model, until the model has nothing more to call. Steps that are recorded are
  * replayed and their results fed, never done again; the first open one is where it goes on. Emits text as it comes.
@@ -145,6 +148,7 @@ async function* modelStep(state: RunState): Events<ModelOutput> {
   refuse(state.meter.beforeModel());
   yield* untilCommitted(state, state.signal);
   const { usage, ...answer } = yield* callModel(state, responseArtifactId(position));
+  if (Buffer.byteLength(JSON.stringify(answer)) > MAX_ANSWER_BYTES) throw new RunFailed(answerTooLarge());
   yield tell(state, { position, kind: "model", name, inputHash, state: "done", output: toJson(answer), usage });
   state.meter.afterModel(usage);
   return remember(state, answer);
@@ -224,6 +228,11 @@ const toJson = (value: ModelOutput): Json => ({
   toolCalls: value.toolCalls.map(({ id, name, input }) => ({ id, name, input })),
   finishReason: value.finishReason,
 });
+
+const answerTooLarge = (): Failure => {
+  const message = `The model's answer is larger than ${MAX_ANSWER_BYTES} bytes. Have the agent write large content in several steps.`;
+  return { code: "model_answer_too_large", message, publicMessage: message, retryable: false };
+};
 
 const contentFiltered = (): Failure => {
   const message = "The model's provider filtered the answer.";

@@ -17,12 +17,19 @@ export const appendParts = (parts: JsonObject[], chunk: readonly JsonObject[]): 
   for (const part of chunk) {
     const last = parts.at(-1);
     if (last !== undefined && isPlainText(last) && isPlainText(part)) {
-      parts[parts.length - 1] = { ...last, text: last.text + part.text };
+      parts[parts.length - 1] = joinText(last, part);
     } else parts.push(part);
   }
 };
 
-const isPlainText = (part: JsonObject): part is { readonly text: string; readonly mediaType?: string } => {
+/** The part with what continues it. */
+export const joinText = (last: JsonObject, part: JsonObject): JsonObject => {
+  if (typeof last.text === "string" && typeof part.text === "string") return { ...last, text: last.text + part.text };
+  if (typeof last.raw === "string" && typeof part.raw === "string") return { ...last, raw: last.raw + part.raw };
+  return last;
+};
+
+export const isPlainText = (part: JsonObject): part is { readonly text: string; readonly mediaType?: string } => {
   if (typeof part.text !== "string") return false;
   return Object.keys(part).every((key) => key === "text" || (key === "mediaType" && part.mediaType === "text/plain"));
 };

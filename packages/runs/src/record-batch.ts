@@ -26,6 +26,8 @@ export type ArtifactRecord = {
   readonly description?: string;
   readonly parts: readonly JsonObject[];
   readonly metadata?: JsonObject;
+  /** Of its content, where some of that lies in the store; else the parts are counted. */
+  readonly bytes?: number;
 };
 
 /** A value that an agent shares with the others of its run. */

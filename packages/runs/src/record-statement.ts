@@ -163,20 +163,21 @@ const USAGE: Part = {
 
 const ARTIFACTS: Part = {
   name: "artifacts",
-  columns: "id text, task_id text, name text, description text, parts jsonb, metadata jsonb",
+  columns: "id text, task_id text, name text, description text, parts jsonb, metadata jsonb, bytes bigint",
   rowsOf: ({ batch }) =>
-    batch.artifacts.map(({ artifactId, taskId, name, description, parts, metadata }) => ({
+    batch.artifacts.map(({ artifactId, taskId, name, description, parts, metadata, bytes }) => ({
       id: artifactId,
       task_id: taskId,
       name,
       description,
       parts,
       metadata,
+      bytes,
     })),
   sql: (rows) => `
   INSERT INTO artifact (org_id, task_id, id, run_id, position, name, description, parts, metadata, complete, bytes)
   SELECT $1, r.task_id, r.id, fence.id, fence.last_seq, r.name, r.description, r.parts, r.metadata, true,
-    octet_length(r.parts::text) ${rows}
+    coalesce(r.bytes, octet_length(r.parts::text)) ${rows}
   ON CONFLICT (org_id, task_id, id) DO UPDATE
     SET parts = excluded.parts, name = excluded.name, description = excluded.description, metadata = excluded.metadata,
       bytes = excluded.bytes`,

@@ -8,6 +8,9 @@ export type RunLimits = {
   /** Attempts after a failure that may pass, and how long before the second. */
   readonly maxAttempts: number;
   readonly backoffSeconds: number;
+  /** Content of an artifact beyond this goes to the store; the second is for all artifacts of a run together. */
+  readonly artifactInlineBytes?: number;
+  readonly artifactTotalBytes?: number;
 };
 
 /** An agent's own limits, and the organization's where the agent's file says nothing. */
@@ -29,5 +32,7 @@ export const runLimitsOf = (input: {
     timeoutSeconds: limits.timeoutSeconds ?? run.timeoutSeconds,
     maxAttempts: retry.maxAttempts ?? policy.maxAttempts,
     backoffSeconds: retry.backoffSeconds ?? policy.backoffSeconds,
+    ...(run.artifactInlineBytes !== undefined && { artifactInlineBytes: run.artifactInlineBytes }),
+    ...(run.artifactTotalBytes !== undefined && { artifactTotalBytes: run.artifactTotalBytes }),
   };
 };

@@ -2,6 +2,7 @@ import type { AuditEntry } from "@shaman/audit";
 import type { Db } from "@shaman/db";
 import { AppError, type JsonObject } from "@shaman/kernel";
 import type { FanOut } from "@shaman/queue";
+import { createArtifactIntake, type ArtifactStorage, type TakenChunk } from "./artifact-intake.ts";
 import { appendParts } from "./artifacts.ts";
 import type { ArtifactPayload, RunEvent } from "./events.ts";
 import { responseArtifactId, type OpenArtifact } from "./left-open.ts";
@@ -26,8 +27,11 @@ export type RunRecorder = {
     readonly message?: JsonObject;
     readonly lazy?: boolean;
   }) => void;
-  /** A piece of an artifact, A2A's TaskArtifactUpdateEvent. */
-  readonly artifact: (taskId: string, chunk: ArtifactPayload) => void;
+  /**
+   * A piece of an artifact, A2A's TaskArtifactUpdateEvent. A promise means that it is on its way to the store: nothing
+   * that came after it may be told before that. Throws or rejects when it cannot be kept.
+   */
+  readonly artifact: (taskId: string, chunk: ArtifactPayload) => Promise<void> | undefined;
   /** An artifact that an earlier attempt began: withdrawn when its step, done again, does not begin it anew. */
   readonly leftOpen: (artifact: OpenArtifact) => void;
   readonly step: (agent: string, taskId: string, step: StepRecord) => void;
@@ -37,6 +41,8 @@ export type RunRecorder = {
   readonly data: (record: DataRecord) => void;
   /** Somebody waits until what came so far is committed. */
   readonly commitNow: () => void;
+  /** Gives up what is on its way to the store, where the run will not be finished here. */
+  readonly abandon: () => void;
   /** Commits everything so far together with what becomes of the run, and gives the lease back. */
   readonly finish: (outcome: RunOutcome) => Promise<Recorded>;
   /** Aborted, with the reason, as soon as a commit is refused or fails: stop working on the run. */
@@ -47,6 +53,8 @@ export type RecorderOptions = {
   /** How long text may wait for more; 0 commits each piece as it comes and keeps it an event of its own. */
   readonly coalesceMs: number;
   readonly coalesceBytes: number;
+  /** Where content goes that is too large for a row; without it everything is kept in rows. */
+  readonly artifacts?: ArtifactStorage;
 };
 
 /** The lease was taken by somebody else, or ran out. */
@@ -89,7 +97,7 @@ export const createRunRecorder = (
   options: RecorderOptions,
 ): RunRecorder => {
   const lost = new AbortController();
-  const open = new Map<string, { readonly payload: ArtifactPayload; readonly parts: JsonObject[] }>();
+  const intake = createArtifactIntake(deps, lease, options.artifacts);
   const leftOpen = new Set<string>();
   let pending = nothing();
   let timer: NodeJS.Timeout | undefined;
@@ -121,6 +129,7 @@ export const createRunRecorder = (
       await commit();
     } catch (error) {
       lost.abort(error);
+      intake.abandon(error);
     } finally {
       committing = undefined;
     }
@@ -166,27 +175,16 @@ export const createRunRecorder = (
     push(taskId, { type: "task.artifact", payload });
   };
 
-  const collect = (taskId: string, chunk: ArtifactPayload): void => {
-    const key = `${taskId}\n${chunk.artifactId}`;
-    leftOpen.delete(key);
-    const known = chunk.append ? open.get(key) : undefined;
-    const parts = known?.parts ?? [];
-    appendParts(parts, chunk.parts);
-    const payload = known?.payload ?? chunk;
-    if (!chunk.lastChunk) {
-      open.set(key, { payload, parts });
-      return;
-    }
-    open.delete(key);
-    const { artifactId, name, description, metadata } = payload;
-    pending.artifacts.push({
-      taskId,
-      artifactId,
-      parts,
-      ...(name !== undefined && { name }),
-      ...(description !== undefined && { description }),
-      ...(metadata !== undefined && { metadata }),
-    });
+  const tell = (taskId: string, { event, record }: TakenChunk): void => {
+    if (record !== undefined) pending.artifacts.push(record);
+    if (event === undefined) return;
+    const last = pending.events.at(-1);
+    if (options.coalesceMs > 0 && last?.taskId === taskId && mergesInto(last, event)) {
+      appendParts(last.payload.parts, event.parts);
+      last.payload.lastChunk = event.lastChunk;
+    } else push(taskId, { type: "task.artifact", payload: { ...event, parts: [...event.parts] } });
+    pending.bytes += event.parts.reduce((sum, part) => sum + (typeof part.text === "string" ? part.text.length : 0), 0);
+    soon(pending.bytes >= options.coalesceBytes ? 0 : options.coalesceMs);
   };
 
   return {
@@ -199,17 +197,11 @@ export const createRunRecorder = (
       soon(lazy === true ? LAZY_MS : 0);
     },
     artifact: (taskId, chunk) => {
-      collect(taskId, chunk);
-      const last = pending.events.at(-1);
-      if (options.coalesceMs > 0 && last?.taskId === taskId && mergesInto(last, chunk)) {
-        appendParts(last.payload.parts, chunk.parts);
-        last.payload.lastChunk = chunk.lastChunk;
-      } else push(taskId, { type: "task.artifact", payload: { ...chunk, parts: [...chunk.parts] } });
-      pending.bytes += chunk.parts.reduce(
-        (sum, part) => sum + (typeof part.text === "string" ? part.text.length : 0),
-        0,
-      );
-      soon(pending.bytes >= options.coalesceBytes ? 0 : options.coalesceMs);
+      leftOpen.delete(`${taskId}\n${chunk.artifactId}`);
+      const taken = intake.take(taskId, chunk);
+      if (taken instanceof Promise) return taken.then((whole) => tell(taskId, whole));
+      tell(taskId, taken);
+      return undefined;
     },
     leftOpen: ({ taskId, artifactId }) => void leftOpen.add(`${taskId}\n${artifactId}`),
     step: (agent, taskId, step) => {
@@ -234,7 +226,9 @@ export const createRunRecorder = (
     commitNow: () => {
       if (pending.events.length > 0) soon(0);
     },
+    abandon: () => intake.abandon(new Error("The run is not worked on here any more")),
     finish: async (outcome) => {
+      intake.abandon(new Error("The run ended before the artifact did"));
       clearTimers();
       await committing;
       clearTimers();

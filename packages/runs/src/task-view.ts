@@ -2,6 +2,7 @@ import type { Db, Row, SharedWork } from "@shaman/db";
 import type { JsonObject } from "@shaman/kernel";
 import { foldArtifacts, type ArtifactView } from "./artifacts.ts";
 import { runEvent } from "./events.ts";
+import { expiredArtifact } from "./expire-artifacts.ts";
 import { TASK_STATES, type TaskState } from "./states.ts";
 import { z } from "zod";
 
@@ -43,6 +44,7 @@ const ANSWERED = `t.state = 'input_required' AND 'user' = (
 // One statement, so one snapshot: what it gives is the task exactly after event `last_seq`.
 const SELECT_TASKS = `
 SELECT t.id, i.history AS wanted, t.run_id, t.parent_task_id, t.context_id, t.agent, t.principal, t.status_at, r.last_seq,
+  r.artifacts_expired_at,
   CASE WHEN ${ANSWERED} THEN 'submitted' ELSE t.state END AS state,
   CASE WHEN ${ANSWERED} THEN NULL ELSE t.status_message END AS status_message,
   (SELECT json_agg(json_build_object('artifactId', a.id, 'name', a.name, 'description', a.description, 'parts', a.parts,
@@ -56,7 +58,7 @@ SELECT t.id, i.history AS wanted, t.run_id, t.parent_task_id, t.context_id, t.ag
       ORDER BY m.position DESC LIMIT i.history) h) AS history
 FROM jsonb_to_recordset($2::jsonb) AS i (id text, history integer),
   LATERAL (SELECT * FROM task WHERE task.org_id = $1 AND task.id = i.id OFFSET 0) t,
-  LATERAL (SELECT last_seq, state FROM run WHERE run.org_id = $1 AND run.id = t.run_id OFFSET 0) r`;
+  LATERAL (SELECT last_seq, state, artifacts_expired_at FROM run WHERE run.org_id = $1 AND run.id = t.run_id OFFSET 0) r`;
 
 type Wanted = { readonly id: string; readonly history: number };
 
@@ -80,6 +82,7 @@ const chunkRow = z.array(runEvent);
 const toTaskView = (query: TaskQuery, row: Row): TaskView => {
   const state = z.enum(TASK_STATES).parse(row.state);
   const chunks = row.chunks === null ? [] : chunkRow.parse(row.chunks);
+  const artifacts: readonly ArtifactView[] = row.artifacts ?? foldArtifacts(chunks);
   return {
     orgId: query.orgId,
     runId: row.run_id,
@@ -90,7 +93,7 @@ const toTaskView = (query: TaskQuery, row: Row): TaskView => {
     state,
     statusMessage: row.status_message ?? undefined,
     statusAt: row.status_at,
-    artifacts: row.artifacts ?? foldArtifacts(chunks),
+    artifacts: row.artifacts_expired_at === null ? artifacts : artifacts.map(expiredArtifact(row.artifacts_expired_at)),
     history: query.historyLength === 0 ? undefined : (row.history ?? []),
     lastSeq: row.last_seq,
   };

@@ -45,3 +45,20 @@ export const listOrganizations = async (
   const organizations = rows.slice(0, first).map(toOrganization);
   return ok({ organizations, endCursor: rows.length > first ? (organizations.at(-1)?.slug ?? null) : null });
 };
+
+const MAX_WITH_RETENTION = 10_000;
+
+/** The organizations that do not keep everything for ever, with what they keep: for the worker's retention. */
+export const listRetention = async (deps: {
+  readonly db: Pick<Db, "unscoped">;
+}): Promise<readonly { readonly orgId: string; readonly artifactDays: number }[]> => {
+  const { rows } = await deps.db.unscoped((tx) =>
+    tx.query<OrganizationRow>({
+      text: `SELECT ${ORGANIZATION_COLUMNS} FROM organization WHERE settings ? 'retention' ORDER BY id LIMIT ${MAX_WITH_RETENTION}`,
+    }),
+  );
+  return rows
+    .map(toOrganization)
+    .map(({ id, settings }) => ({ orgId: id, artifactDays: settings.retention.artifactDays }))
+    .filter(({ artifactDays }) => artifactDays > 0);
+};

@@ -1,7 +1,7 @@
 export { updateOrganizationSettings } from "./change-settings.ts";
 export { createOrganization, createOrganizationInput, ensureOrganization } from "./create-organization.ts";
 export type { CreateOrganizationInput, TenancyDeps } from "./create-organization.ts";
-export { findOrganization, listOrganizations, listOrganizationsInput } from "./find-organization.ts";
+export { findOrganization, listOrganizations, listOrganizationsInput, listRetention } from "./find-organization.ts";
 export type { ListOrganizationsInput, OrganizationPage } from "./find-organization.ts";
 export { addMember, addMemberInput, createUserInput, ensureUser, ROLES } from "./members.ts";
 export type { AddMemberInput, CreateUserInput, Role, User } from "./members.ts";

@@ -39,6 +39,10 @@ const retry = z.strictObject({
 
 /** What all runs of the organization together may cost; what a model without a known price costs is not counted. */
 const spend = z.strictObject({ monthlyUsd: z.number().min(0).max(10_000_000).optional() });
+/** How long things are kept after their run has ended; 0 keeps them. */
+const retention = z.strictObject({
+  artifactDays: whole({ min: 0, max: 36_500, standard: 0 }),
+});
 
 const usdPerMillion = z.number().min(0).max(1_000_000);
 const MAX_NAMES = 500;
@@ -49,6 +53,7 @@ export const organizationSettings = z.strictObject({
   run: run.prefault({}),
   retry: retry.prefault({}),
   spend: spend.prefault({}),
+  retention: retention.prefault({}),
   /** What agents use whose file names no model: `provider/model`, or one of the names below. */
   defaultModel: z.string().min(1).max(200).optional(),
   /** Names that agent files may use instead of `provider/model`. */
@@ -82,6 +87,7 @@ const storedSettings = z.object({
   run: z.object(run.shape).prefault({}).catch(defaultSettings.run),
   retry: z.object(retry.shape).prefault({}).catch(defaultSettings.retry),
   spend: z.object(spend.shape).prefault({}).catch({}),
+  retention: z.object(retention.shape).prefault({}).catch(defaultSettings.retention),
   defaultModel: organizationSettings.shape.defaultModel.catch(undefined),
   modelAliases: organizationSettings.shape.modelAliases.catch({}),
   prices: organizationSettings.shape.prices.catch({}),

@@ -103,6 +103,7 @@ export const startShaman = async (options: ShamanOptions = {}): Promise<Shaman> 
   const publicUrl = `http://127.0.0.1:${publicPort}`;
   const jwtKeys = `test:${randomBytes(32).toString("base64url")}`;
   const secretKeysText = `test:${randomBytes(32).toString("base64url")}`;
+  const downloadKeys = `test:${randomBytes(32).toString("base64url")}`;
   const common = {
     PATH: process.env.PATH ?? "",
     NODE_ENV: "development",
@@ -111,6 +112,7 @@ export const startShaman = async (options: ShamanOptions = {}): Promise<Shaman> 
     INTERNAL_URL: internalUrl,
     WORKER_HEALTH_PORT: String(healthPort),
     GIT_CACHE_DIR: join(dir, "git"),
+    ARTIFACT_DIR: join(dir, "artifacts"),
     LEASE_MS: "2000",
     LEASE_RENEW_MS: "500",
     SWEEP_MS: "500",
@@ -143,7 +145,7 @@ export const startShaman = async (options: ShamanOptions = {}): Promise<Shaman> 
     public: shamanProcess({
       name: "public",
       args: [a2a, "--role", "public", "--port", String(publicPort)],
-      env: { ...common, DATABASE_URL: roleUrls.public.reveal() },
+      env: { DOWNLOAD_URL_KEYS: downloadKeys, ...common, DATABASE_URL: roleUrls.public.reveal() },
       readyUrl: `${publicUrl}/ready`,
     }),
   };

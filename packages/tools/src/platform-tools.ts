@@ -1,6 +1,7 @@
 import type { PlatformTool } from "@shaman/agents";
-import { err, ok, userError, type Json, type JsonObject, type Result } from "@shaman/kernel";
+import { err, ok, userError, type AppError, type Json, type JsonObject, type Result } from "@shaman/kernel";
 import type { ToolSpec } from "@shaman/llm";
+import { contradicts, SNIFFED_BYTES } from "@shaman/storage";
 import { z } from "zod";
 
 /** What calling a platform tool comes to. `text` is what the model is told. */
@@ -18,8 +19,8 @@ export type WrittenArtifact = {
   readonly parts: readonly JsonObject[];
 };
 
-/** An artifact of more than this is refused. */
-const MAX_ARTIFACT_BYTES = 262_144;
+/** More than any model writes in one answer, and what the servers pass on in one piece. */
+const MAX_ARTIFACT_BYTES = 6_000_000;
 /** A shared value of more than this is refused. */
 const MAX_SHARED_BYTES = 65_536;
 
@@ -29,11 +30,14 @@ const writeArtifactInput = z.strictObject({
   mediaType: z
     .string()
     .regex(/^[\w.+-]+\/[\w.+-]+$/)
-    .default("text/plain")
-    .describe("Media type of the content, such as text/markdown or application/json"),
+    .optional()
+    .describe(
+      "Media type of the content, such as text/markdown or application/json; text/plain when left out, or application/octet-stream for base64",
+    ),
   content: z
     .union([z.string(), z.record(z.string(), z.json()), z.array(z.json())])
-    .describe("Text, or JSON for application/json"),
+    .describe("Text, JSON for application/json, or base64 of binary content"),
+  encoding: z.enum(["text", "base64"]).default("text").describe("base64 when content is the base64 of binary content"),
 });
 
 const requestInputInput = z.strictObject({
@@ -115,18 +119,50 @@ const shareValue = ({ name, value }: z.output<typeof runDataWriteInput>): Result
 const writeArtifact = (input: Json): Result<PlatformOutcome> => {
   const parsed = writeArtifactInput.safeParse(input);
   if (!parsed.success) return err(invalidInput(parsed.error));
-  const { name, description, mediaType, content } = parsed.data;
-  const part =
-    typeof content === "string" ? { text: content, mediaType } : { data: content, mediaType: "application/json" };
-  const bytes = Buffer.byteLength(typeof content === "string" ? content : JSON.stringify(content));
-  if (bytes > MAX_ARTIFACT_BYTES) {
-    return err(
-      userError("tool_input_invalid", `The artifact has ${bytes} bytes; at most ${MAX_ARTIFACT_BYTES} are allowed.`),
-    );
+  const { name, description } = parsed.data;
+  const read = readContent(parsed.data);
+  if (!read.ok) return read;
+  const { part, bytes } = read.value;
+  if (bytes.byteLength > MAX_ARTIFACT_BYTES) {
+    return err(refused(`The artifact has ${bytes.byteLength} bytes; at most ${MAX_ARTIFACT_BYTES} are allowed.`));
+  }
+  const head = bytes.subarray(0, SNIFFED_BYTES);
+  const wrong = contradicts({ head, mediaType: part.mediaType, fileName: name });
+  if (wrong !== undefined) {
+    return err(refused(`The content does not fit its media type: ${wrong}. Give it the media type that it has.`));
   }
   const artifact = { name, parts: [part], ...(description !== undefined && { description }) };
   return ok({ kind: "artifact", artifact, text: `The artifact ${name} was handed to the caller.` });
 };
+
+type Content = {
+  /** An A2A Part. */
+  readonly part: JsonObject & { readonly mediaType: string };
+  readonly bytes: Buffer;
+};
+
+const readContent = (input: z.output<typeof writeArtifactInput>): Result<Content> => {
+  const { name, mediaType, content, encoding } = input;
+  if (typeof content !== "string") {
+    const part = { data: content, mediaType: "application/json" };
+    return encoding === "text"
+      ? ok({ part, bytes: Buffer.from(JSON.stringify(content)) })
+      : err(refused("Content with the encoding base64 must be a string."));
+  }
+  if (encoding === "text") {
+    return ok({ part: { text: content, mediaType: mediaType ?? "text/plain" }, bytes: Buffer.from(content) });
+  }
+  const raw = content.replace(/\s+/g, "");
+  const bytes = Buffer.from(raw, "base64");
+  // Decoding passes over what is not base64; written again it shows.
+  if (bytes.toString("base64") !== raw) {
+    return err(refused("The content is not valid base64 (RFC 4648, with padding)."));
+  }
+  const part = { raw, mediaType: mediaType ?? "application/octet-stream", filename: name };
+  return ok({ part, bytes });
+};
+
+const refused = (message: string): AppError => userError("tool_input_invalid", message);
 
 export const invalidInput = (error: z.ZodError): ReturnType<typeof userError> => {
   const problems = error.issues.slice(0, 5).map((issue) => `${issue.path.join(".") || "input"}: ${issue.message}`);

@@ -13,10 +13,11 @@ import {
   type Reserved,
   type RunOutcome,
 } from "@shaman/runs";
+import type { ObjectStore } from "@shaman/storage";
 import type { Logger } from "@shaman/telemetry";
 import type { HeldLeases } from "../held-leases.ts";
 import { callAgent, costLeft, type AgentCallDeps } from "./call-agent.ts";
-import { record } from "./record-event.ts";
+import { notStored, record } from "./record-event.ts";
 import { applyReply } from "./resume-run.ts";
 import { canceled, failed, type FailureRecord, type Recording } from "./run-end.ts";
 import { createTaskTree } from "./task-tree.ts";
@@ -28,7 +29,9 @@ export type ExecuteRunDeps = AgentCallDeps & {
   readonly held: HeldLeases;
   readonly worker: string;
   readonly leaseMs: number;
-  readonly recorder: RecorderOptions;
+  readonly recorder: Omit<RecorderOptions, "artifacts">;
+  /** Where artifacts go that are too large for the database. */
+  readonly store: ObjectStore;
   readonly log: Logger;
 };
 
@@ -58,7 +61,8 @@ export const executeRun = async (
   if (run === undefined) return;
   const stop = new AbortController();
   deps.held.add({ lease: run, stop: (reason) => stop.abort(reason) });
-  const recorder = createRunRecorder(deps, run, deps.recorder);
+  const artifacts = { store: deps.store, limits: artifactLimitsOf(run) };
+  const recorder = createRunRecorder(deps, run, { ...deps.recorder, artifacts });
   try {
     const tree = await createTaskTree(deps.db, run);
     const outcome = await work(deps, { run, recorder, tree, stop: stop.signal });
@@ -68,9 +72,19 @@ export const executeRun = async (
     // Whoever holds the lease now, or the sweep, goes on from what was recorded.
     deps.log.error("run_abandoned", error, { runId: run.runId, epoch: run.epoch });
   } finally {
+    recorder.abandon();
     deps.held.remove(run.runId);
   }
 };
+
+const INLINE_BYTES = 256_000;
+const TOTAL_BYTES = 100_000_000;
+
+/** What the run was accepted with; the defaults for runs that were accepted before there were such limits. */
+const artifactLimitsOf = ({ limits }: LeasedRun) => ({
+  inlineBytes: Number(limits.artifactInlineBytes ?? INLINE_BYTES),
+  totalBytes: Number(limits.artifactTotalBytes ?? TOTAL_BYTES),
+});
 
 type Work = Recording & { readonly stop: AbortSignal };
 
@@ -110,6 +124,7 @@ const follow = async (
       const recorded = record(at, next.value);
       if (recorded === undefined) continue;
       const outcome = await recorded;
+      if (outcome === undefined) continue;
       void readOut(events);
       return outcome;
     }
@@ -121,6 +136,8 @@ const follow = async (
   } catch (error) {
     if (recorder.lost.aborted) throw recorder.lost.reason;
     if (stop.aborted) return stopped(deps, at);
+    const notKept = notStored(at, toAppError(error));
+    if (notKept !== undefined) return notKept;
     deps.log.warn("agent_broken_off", { runId: run.runId, epoch: run.epoch, message: toAppError(error).message });
     return unreachable(at, toAppError(error));
   } finally {

@@ -1,11 +1,17 @@
 import type { AgentEvent, AgentStatus, TraceRecord } from "@shaman/a2a-wire";
 import { TRACE_EXTENSION } from "@shaman/a2a-wire";
-import type { JsonObject } from "@shaman/kernel";
+import { publicMessageOf, type AppError, type JsonObject } from "@shaman/kernel";
 import type { LeasedRun, RunOutcome, TaskState } from "@shaman/runs";
 import { auditOf, failed, type Recording } from "./run-end.ts";
 
-/** Records one event; gives what becomes of the run when that was its last. */
-export const record = (at: Recording, event: AgentEvent): RunOutcome | Promise<RunOutcome> | undefined => {
+/**
+ * Records one event; gives what becomes of the run when that was its last. A promise means that no other event may be
+ * recorded before it has resolved.
+ */
+export const record = (
+  at: Recording,
+  event: AgentEvent,
+): RunOutcome | Promise<RunOutcome | undefined> | undefined => {
   const { run, recorder, tree } = at;
   if ("task" in event) {
     const { id: taskId } = event.task;
@@ -17,7 +23,7 @@ export const record = (at: Recording, event: AgentEvent): RunOutcome | Promise<R
   if ("artifactUpdate" in event) {
     const { artifact, append, lastChunk, taskId } = event.artifactUpdate;
     const { artifactId, name, description, metadata } = artifact;
-    recorder.artifact(taskId, {
+    const storing = recorder.artifact(taskId, {
       artifactId,
       parts: artifact.parts,
       append,
@@ -26,7 +32,7 @@ export const record = (at: Recording, event: AgentEvent): RunOutcome | Promise<R
       ...(description !== undefined && { description }),
       ...(metadata !== undefined && { metadata }),
     });
-    return undefined;
+    return storing?.then(() => undefined);
   }
   const { metadata, taskId } = event.statusUpdate;
   const trace = metadata?.[TRACE_EXTENSION];
@@ -135,6 +141,16 @@ const failure = (
   const payload = { attempt, code, message: text, retryAt: retryAt.toISOString() };
   at.recorder.event(at.run.rootTaskId, { type: "run.retry", payload });
   return { kind: "parked", retryAt, counts: trace?.retryAfterMs === undefined ? "attempt" : "nothing" };
+};
+
+/** What becomes of a run whose artifact could not be kept: its store may be back later, a limit stays one. */
+export const notStored = (at: Recording, error: AppError): RunOutcome | Promise<RunOutcome> | undefined => {
+  const { code, message } = error;
+  const text = publicMessageOf(error);
+  if (code === "limit_reached") return failed(at, { code, message, text });
+  if (!code.startsWith("storage_")) return undefined;
+  const trace = { kind: "failure", code, message, retryable: error.kind === "operational" } as const;
+  return failure(at, { trace, message: { parts: [{ text: `An artifact could not be kept. ${text}` }] } });
 };
 
 /** When to try again, or nothing when the policy or the run's deadline leaves no time for it. */
