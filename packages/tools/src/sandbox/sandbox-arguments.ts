@@ -3,8 +3,8 @@ import type { SandboxLimits } from "./sandbox-limits.ts";
 /** A file or folder of this machine that a sandbox sees, read-only. */
 export type ReadOnlyBind = { readonly from: string; readonly to: string };
 
-/** `none` is a network of its own with nothing in it; `host` is this machine's, unfiltered. */
-export type SandboxNetwork = "none" | "host";
+/** `none` is a network of its own with nothing in it; `unfiltered` is this machine's, unfiltered. */
+export type SandboxNetwork = "none" | "unfiltered";
 
 /** The only place a sandboxed program can write to; it lies in memory and ends with the sandbox. */
 export const WORKING_FOLDER = "/scratch";
@@ -28,7 +28,7 @@ const FIXED_ENVIRONMENT = {
 /** Libraries; where /lib is a link to /usr/lib, binding both gives the same. Nothing that runs but the loader. */
 const LIBRARIES = ["/usr/lib", "/usr/lib64", "/usr/lib32", "/lib", "/lib64", "/etc/ld.so.cache"];
 
-/** What a program needs to find and trust hosts, for `network: host` alone. */
+/** What a program needs to find and trust hosts, for `network: unfiltered` alone. */
 const NETWORK_FILES = [
   "/etc/resolv.conf",
   "/etc/hosts",
@@ -57,7 +57,7 @@ const bindIfThere = (path: string): readonly string[] => ["--ro-bind-try", path,
  * handed over by `--args`, so that no value of the environment shows in the process list.
  */
 export const sandboxArguments = (layout: SandboxLayout): readonly string[] => {
-  const hasNetwork = layout.network === "host";
+  const hasNetwork = layout.network === "unfiltered";
   const environment = Object.entries({ ...FIXED_ENVIRONMENT, ...layout.environment });
   return [
     ["--unshare-all"],

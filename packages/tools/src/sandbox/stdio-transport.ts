@@ -2,7 +2,14 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 
 import { deserializeMessage, serializeMessage } from "@modelcontextprotocol/sdk/shared/stdio.js";
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
-import type { JSONRPCMessage } from "@modelcontextprotocol/sdk/types.js";
+import {
+  ErrorCode,
+  isJSONRPCErrorResponse,
+  isJSONRPCRequest,
+  isJSONRPCResultResponse,
+  type JSONRPCMessage,
+  type RequestId,
+} from "@modelcontextprotocol/sdk/types.js";
 import { toAppError, type Result } from "@shaman/kernel";
 
 import { createLineSplitter } from "./line-splitter.ts";
@@ -10,8 +17,8 @@ import { sandboxError } from "./sandbox-error.ts";
 import type { Sandbox, SandboxEnd } from "./start-sandboxed.ts";
 
 export type StdioTransportOptions = {
-  /** Makes the sandbox when the transport starts. */
-  readonly start: () => Promise<Result<Sandbox>>;
+  /** Makes the sandbox when the transport starts, and gives it the lines of standard error to hand over. */
+  readonly start: (onLog: (line: string) => void) => Promise<Result<Sandbox>>;
   /** All that may be read over the server's life. */
   readonly outputBytes: number;
   /** The longest message either way. */
@@ -26,9 +33,13 @@ const MESSAGES_A_TURN = 32;
 /** A server may print lines that are no messages; one that does little else is broken. */
 const MAX_STRAY_LINES = 100;
 
+/** Requests without an answer that a reason for the end is kept for; the SDK tells the rest that the connection closed. */
+const MAX_WAITING = 1_000;
+
 /**
  * An MCP transport (specification, "stdio": one JSON-RPC message a line) over the streams of a sandboxed server. Reading
- * pauses while messages are worked on, so that a server cannot write faster than it is read.
+ * pauses while messages are worked on, so that a server cannot write faster than it is read. Its standard error comes as
+ * log notifications, and requests that its end leaves open are answered with the reason.
  */
 export class StdioTransport implements Transport {
   onclose?: () => void;
@@ -37,7 +48,9 @@ export class StdioTransport implements Transport {
 
   readonly #options: StdioTransportOptions;
   #sandbox: Sandbox | undefined;
+  #finished: Promise<void> | undefined;
   #starting = false;
+  readonly #waiting = new Set<RequestId>();
   #closed = false;
 
   constructor(options: StdioTransportOptions) {
@@ -47,7 +60,7 @@ export class StdioTransport implements Transport {
   async start(): Promise<void> {
     if (this.#starting) throw new Error("The transport was started before");
     this.#starting = true;
-    const started = await this.#options.start();
+    const started = await this.#options.start((line) => this.#log(line));
     if (!started.ok) throw started.error;
     const sandbox = started.value;
     this.#sandbox = sandbox;
@@ -56,10 +69,14 @@ export class StdioTransport implements Transport {
       throw sandboxError("sandbox_failed", "The connection was closed while its server was starting.");
     }
     const reading = this.#read(sandbox);
-    void sandbox.ended.then(async (end) => {
+    this.#finished = sandbox.ended.then(async (end) => {
       // What an ended server wrote last is read first; a killed one's output is gone.
       await reading;
+      this.#closed = true;
       this.#options.onEnd?.(end);
+      for (const id of this.#waiting) {
+        this.onmessage?.({ jsonrpc: "2.0", id, error: { code: ErrorCode.ConnectionClosed, message: end.message } });
+      }
       this.onclose?.();
     });
   }
@@ -71,6 +88,7 @@ export class StdioTransport implements Transport {
     if (stdin.writableLength + Buffer.byteLength(line) > max) {
       throw sandboxError("sandbox_failed", "The message is too large, or the server does not read what it is sent.");
     }
+    if (isJSONRPCRequest(message) && this.#waiting.size < MAX_WAITING) this.#waiting.add(message.id);
     await new Promise<void>((resolve, reject) => {
       stdin.write(line, (cause) =>
         cause ? reject(sandboxError("sandbox_failed", "The server does not read any more.", cause)) : resolve(),
@@ -82,6 +100,7 @@ export class StdioTransport implements Transport {
   async close(): Promise<void> {
     this.#closed = true;
     await this.#sandbox?.close();
+    await this.#finished;
   }
 
   #open(): Sandbox {
@@ -127,6 +146,15 @@ export class StdioTransport implements Transport {
       this.onerror?.(error);
       return;
     }
+    if ((isJSONRPCResultResponse(message) || isJSONRPCErrorResponse(message)) && message.id !== undefined) {
+      this.#waiting.delete(message.id);
+    }
     this.onmessage?.(message);
+  }
+
+  #log(line: string): void {
+    if (this.#closed) return;
+    const params = { level: "info", logger: "stderr", data: line };
+    this.onmessage?.({ jsonrpc: "2.0", method: "notifications/message", params });
   }
 }
