@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,7 +12,8 @@ import { afterAll, beforeAll, expect, inject, test } from "vitest";
 
 import { DEFAULT_SANDBOX_LIMITS, type SandboxLimits } from "./sandbox-limits.ts";
 import { findSandboxPrograms, type SandboxPrograms } from "./sandbox-programs.ts";
-import { startSandboxed, type Sandbox, type SandboxSpec } from "./start-sandboxed.ts";
+import type { Sandbox, SandboxSpec } from "./sandbox.ts";
+import { startSandboxed } from "./start-sandboxed.ts";
 
 const MIB = 1024 * 1024;
 const CHECKOUT = join(import.meta.dirname, "../../../..");
@@ -218,6 +219,20 @@ const unwrapPath = (path: string): string => {
   return path;
 };
 
+test("a tool has no more processes than its limit, however it asks", async () => {
+  const { said } = await runTool(
+    `${ATTEMPTS}
+    const children = Array.from({ length: 60 }, () => spawn("/runtime/sh", ["-c", "read x"], { stdio: ["pipe", "ignore", "ignore"] }).on("error", () => {}));
+    const started = children.filter((child) => child.pid !== undefined);
+    say(started.length);
+    for (const child of started) child.kill();
+  `,
+    { limits: { processes: 40 } },
+  );
+  expect(said[0]).toBeGreaterThan(5);
+  expect(said[0]).toBeLessThan(40);
+});
+
 test("a fork bomb stays within its number of processes, and others go on working", async () => {
   const bomb = startTool(
     `const bomb = () => { for (let i = 0; i < 20; i += 1) require("node:child_process").spawn("/runtime/sh", ["-c", "f() { f | f & }; f; sleep 1000"], { stdio: "ignore" }).on("error", () => {}); setTimeout(bomb, 10); }; bomb();`,
@@ -340,6 +355,37 @@ test("when the process that holds a sandbox is killed, nothing of the sandbox is
   holder.kill("SIGKILL");
   await once(holder, "exit");
   await untilNoneNames("orphan-4716");
+});
+
+test("an open file that this process got from whoever started it does not reach a tool", async () => {
+  const inherited = join(folder, "inherited.txt");
+  await writeFile(inherited, "not for tools");
+  const script = `
+    import { startSandboxed } from ${JSON.stringify(join(import.meta.dirname, "start-sandboxed.ts"))};
+    const started = await startSandboxed(${JSON.stringify(programs)}, {
+      ...${JSON.stringify(PLAIN)},
+      args: ["-e", ${JSON.stringify(`const fs = require("node:fs"); try { console.log(fs.readFileSync(20, "utf8") + "."); } catch (error) { console.log(error.code); }`)}],
+    });
+    started.value.stdout.pipe(process.stdout);
+  `;
+  const file = await open(inherited);
+  const nothing = Array<"ignore">(17).fill("ignore");
+  const holder = spawn(process.execPath, ["--input-type=module", "-e", script], {
+    stdio: ["ignore", "pipe", "inherit", ...nothing, file.fd],
+  });
+  if (holder.stdout === null) throw new Error("no output");
+  const lines: string[] = [];
+  for await (const line of createInterface({ input: holder.stdout })) lines.push(line);
+  await file.close();
+  expect(lines).toEqual(["."]);
+});
+
+test("any program runs that the operator shows, in the same bounds", async () => {
+  const env = unwrapPath("/usr/bin/env");
+  const sandbox = await startTool("", { command: env, args: [], readOnly: [{ from: env, to: env }] });
+  const lines: string[] = [];
+  for await (const line of createInterface({ input: sandbox.stdout })) lines.push(line);
+  expect(lines.toSorted()).toEqual(["HOME=/scratch", "LANG=C.UTF-8", "PATH=/runtime:/usr/bin:/bin", "TMPDIR=/scratch"]);
 });
 
 test("a program that is not there, or ends at once, is told as such", async () => {

@@ -13,7 +13,8 @@ import { beforeAll, expect, onTestFinished, test } from "vitest";
 
 import { DEFAULT_SANDBOX_LIMITS, type SandboxLimits } from "./sandbox-limits.ts";
 import { findSandboxPrograms, type SandboxPrograms } from "./sandbox-programs.ts";
-import { startSandboxed, type SandboxEnd, type SandboxSpec } from "./start-sandboxed.ts";
+import type { SandboxEnd, SandboxSpec } from "./sandbox.ts";
+import { startSandboxed } from "./start-sandboxed.ts";
 import { StdioTransport } from "./stdio-transport.ts";
 
 const MIB = 1024 * 1024;

@@ -14,7 +14,7 @@ import { toAppError, type Result } from "@shaman/kernel";
 
 import { createLineSplitter } from "./line-splitter.ts";
 import { sandboxError } from "./sandbox-error.ts";
-import type { Sandbox, SandboxEnd } from "./start-sandboxed.ts";
+import type { Sandbox, SandboxEnd } from "./sandbox.ts";
 
 export type StdioTransportOptions = {
   /** Makes the sandbox when the transport starts, and gives it the lines of standard error to hand over. */
@@ -49,7 +49,7 @@ export class StdioTransport implements Transport {
   readonly #options: StdioTransportOptions;
   #sandbox: Sandbox | undefined;
   #finished: Promise<void> | undefined;
-  #starting = false;
+  #started: Promise<void> | undefined;
   readonly #waiting = new Set<RequestId>();
   #closed = false;
 
@@ -58,16 +58,16 @@ export class StdioTransport implements Transport {
   }
 
   async start(): Promise<void> {
-    if (this.#starting) throw new Error("The transport was started before");
-    this.#starting = true;
+    if (this.#started !== undefined) throw new Error("The transport was started before");
+    this.#started = this.#start();
+    await this.#started;
+  }
+
+  async #start(): Promise<void> {
     const started = await this.#options.start((line) => this.#log(line));
     if (!started.ok) throw started.error;
     const sandbox = started.value;
     this.#sandbox = sandbox;
-    if (this.#closed) {
-      await sandbox.close();
-      throw sandboxError("sandbox_failed", "The connection was closed while its server was starting.");
-    }
     const reading = this.#read(sandbox);
     this.#finished = sandbox.ended.then(async (end) => {
       // What an ended server wrote last is read first; a killed one's output is gone.
@@ -79,6 +79,9 @@ export class StdioTransport implements Transport {
       }
       this.onclose?.();
     });
+    if (!this.#closed) return;
+    await Promise.all([sandbox.close(), this.#finished]);
+    throw sandboxError("sandbox_failed", "The connection was closed while its server was starting.");
   }
 
   async send(message: JSONRPCMessage): Promise<void> {
@@ -99,6 +102,8 @@ export class StdioTransport implements Transport {
   /** Returns when no process of the server is left. */
   async close(): Promise<void> {
     this.#closed = true;
+    // Whoever started it was told when that failed.
+    await this.#started?.catch(() => undefined);
     await this.#sandbox?.close();
     await this.#finished;
   }
