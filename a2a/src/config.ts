@@ -6,6 +6,7 @@ import { redisConfig } from "@shaman/queue";
 import { secretsConfig } from "@shaman/secrets";
 import { logConfig } from "@shaman/telemetry";
 import { tenancyConfig } from "@shaman/tenancy";
+import { stdioConfig } from "@shaman/tools";
 import { z } from "zod";
 
 const proxyConfig = defineConfig(
@@ -46,7 +47,13 @@ const common = { server: serverConfig, database: databaseConfig, redis: redisCon
 /** The public server holds no key that could mint an internal token, and refuses to start with one. */
 export const publicReaders = { ...common, tenancy: tenancyConfig, proxy: proxyConfig, noJwt: noInternalJwtConfig };
 
-export const internalReaders = { ...common, jwt: internalJwtConfig, secrets: secretsConfig, outbound: outboundConfig };
+export const internalReaders = {
+  ...common,
+  jwt: internalJwtConfig,
+  secrets: secretsConfig,
+  outbound: outboundConfig,
+  stdio: stdioConfig,
+};
 
 /** Everything this app reads from its environment, in either role. */
 export const readers = { ...publicReaders, ...internalReaders };

@@ -22,6 +22,7 @@ import { writeEventStream } from "./event-stream.ts";
 import { forgetChanges } from "./forget-changes.ts";
 import { executeTask, type ExecuteTaskDeps } from "./internal/execute-task.ts";
 import { toStreamJson } from "./internal/stream-events.ts";
+import { openStdioServers } from "./internal/open-stdio-servers.ts";
 import type { RunningServer } from "./running-server.ts";
 
 const BODY_LIMIT_BYTES = 16 * 1024 * 1024;
@@ -53,6 +54,7 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
     redis === undefined ? createPostgresJtiStore({ db }) : createRedisJtiStore({ redis, clock: systemClock });
   const verifier = await createTokenVerifier({ keys: config.jwt.keys, clock: systemClock, useJti });
   const outbound = createOutbound(config.outbound);
+  const stdioServers = await openStdioServers(config.stdio, log);
   const watcher = await createRunWatcher({ db, fanOut, onError });
   const organizations = createOrganizationDirectory({
     db,
@@ -109,7 +111,7 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
       changes.close();
       await closeGracefully(app, config.server.shutdownGraceMs);
       redis?.disconnect();
-      await Promise.allSettled([fanOut.close(), outbound.close()]);
+      await Promise.allSettled([fanOut.close(), outbound.close(), stdioServers.close()]);
       await db.close();
     },
   };
