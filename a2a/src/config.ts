@@ -7,7 +7,7 @@ import { secretsConfig } from "@shaman/secrets";
 import { downloadKeysConfig, storageConfig } from "@shaman/storage";
 import { logConfig } from "@shaman/telemetry";
 import { tenancyConfig } from "@shaman/tenancy";
-import { mcpConfig } from "@shaman/tools";
+import { mcpConfig, stdioConfig } from "@shaman/tools";
 import { z } from "zod";
 
 const proxyConfig = defineConfig(
@@ -72,6 +72,7 @@ export const internalReaders = {
   secrets: secretsConfig,
   outbound: outboundConfig,
   mcp: mcpConfig,
+  stdio: stdioConfig,
 };
 
 /** Everything this app reads from its environment, in either role. */

@@ -25,6 +25,7 @@ import { forgetChanges } from "./forget-changes.ts";
 import { executeTask, type ExecuteTaskDeps } from "./internal/execute-task.ts";
 import { createOpenTools } from "./internal/open-tools.ts";
 import { toStreamJson } from "./internal/stream-events.ts";
+import { openStdioServers } from "./internal/open-stdio-servers.ts";
 import type { RunningServer } from "./running-server.ts";
 
 const BODY_LIMIT_BYTES = 16 * 1024 * 1024;
@@ -57,7 +58,14 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
     redis === undefined ? createPostgresJtiStore({ db }) : createRedisJtiStore({ redis, clock: systemClock });
   const verifier = await createTokenVerifier({ keys: config.jwt.keys, clock: systemClock, useJti });
   const outbound = createOutbound(config.outbound);
-  const mcp = createMcpTools({ db, secretKeys: config.secrets, outbound, limits: config.mcp });
+  const stdioServers = await openStdioServers(config.stdio, log);
+  const mcp = createMcpTools({
+    db,
+    secretKeys: config.secrets,
+    outbound,
+    limits: config.mcp,
+    catalogue: stdioServers.open,
+  });
   metrics.gauge("shaman_mcp_sessions", "Open sessions with MCP servers", mcp.openSessions);
   const minter = await createTokenMinter({ keys: config.jwt.keys, clock: systemClock });
   // A waiting parent holds a connection, so the number of these bounds how many calls are under way at once.
@@ -123,7 +131,7 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
       await closeGracefully(app, config.server.shutdownGraceMs);
       redis?.disconnect();
       await mcp.close();
-      await Promise.allSettled([fanOut.close(), outbound.close(), dispatcher.destroy()]);
+      await Promise.allSettled([fanOut.close(), outbound.close(), dispatcher.destroy(), stdioServers.close()]);
       await db.close();
     },
   };

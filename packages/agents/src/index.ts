@@ -14,6 +14,7 @@ export {
 export { DEFAULT_LIMITS, MAXIMUM_LIMITS, type CompleteLimits } from "./definition/agent-limits.ts";
 export { parseDefinition, type DefinitionDeps, type ParseScript } from "./definition/parse-definition.ts";
 export { formatProblem, type Problem } from "./definition/problem.ts";
+export { readYaml, type YamlFile } from "./definition/yaml-file.ts";
 export { createGitSource, type GitSource, type GitSourceOptions } from "./git/git-source.ts";
 export { getAgent, listAgents, type AgentPage, type AgentView, type ListAgentsInput } from "./manage/list-agents.ts";
 export {
