@@ -19,12 +19,20 @@ export type ModelMessage =
   | { readonly role: "assistant"; readonly text: string; readonly toolCalls: readonly ToolCall[] }
   | { readonly role: "tool"; readonly results: readonly ToolResult[] };
 
-/** Tokens of one call. `cachedInputTokens` are part of `inputTokens`, not in addition to them. */
+/** Tokens of one call, by the provider's own account. */
 export type ModelUsage = {
   readonly inputTokens: number;
   readonly outputTokens: number;
+  /** Part of `inputTokens`: read from the provider's cache. */
   readonly cachedInputTokens: number;
+  /** Part of `inputTokens`: written into the provider's cache, which some charge for. */
+  readonly cacheWriteInputTokens?: number;
+  /** Part of `outputTokens`: thought, and not shown. */
+  readonly reasoningTokens?: number;
 };
+
+/** What a provider will charge for a call that gave no answer. */
+export type BilledUsage = { readonly model: string; readonly usage: ModelUsage };
 
 export type ModelRequest = {
   /** `provider/model`, such as `openai/gpt-5` or `scripted/greeting.yaml`. */

@@ -58,11 +58,16 @@ export const organizationSettings = z.strictObject({
     )
     .refine(atMost, `may hold ${MAX_NAMES} names`)
     .default({}),
-  /** USD per million tokens by `provider/model`, before the listed prices; `cached` is input read from a cache. */
+  /** USD per million tokens by `provider/model`, before the listed prices; `cached` and `cacheWrite` are input read from and written to the provider's cache. */
   prices: z
     .record(
       z.string().min(3).max(200),
-      z.strictObject({ input: usdPerMillion, cached: usdPerMillion, output: usdPerMillion }),
+      z.strictObject({
+        input: usdPerMillion,
+        cached: usdPerMillion,
+        cacheWrite: usdPerMillion.optional(),
+        output: usdPerMillion,
+      }),
     )
     .refine(atMost, `may hold ${MAX_NAMES} models`)
     .default({}),

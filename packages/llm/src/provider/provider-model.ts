@@ -4,7 +4,7 @@ import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import type { LanguageModelV4, LanguageModelV4CallOptions, LanguageModelV4StreamPart } from "@ai-sdk/provider";
 import { systemClock, type Clock, type Secret } from "@shaman/kernel";
 
-import { modelAborted, modelUnavailable } from "../model-error.ts";
+import { modelAborted, modelUnavailable, withBilledUsage } from "../model-error.ts";
 import type { Model, ModelEvent, ModelRequest } from "../model-port.ts";
 import { createPhaseTimer, DEFAULT_MODEL_TIMEOUTS, type ModelTimeouts, type Phase } from "./phase-timer.ts";
 import { createProviderAnswer } from "./provider-answer.ts";
@@ -61,6 +61,8 @@ const callOptions = (request: ModelRequest, abortSignal: AbortSignal): LanguageM
   ...(request.tools.length > 0 && { tools: toolsOf(request.tools) }),
   ...(request.temperature !== undefined && { temperature: request.temperature }),
   ...(request.maxOutputTokens !== undefined && { maxOutputTokens: request.maxOutputTokens }),
+  // The usage of an answer that breaks off is in the raw chunks alone.
+  includeRawChunks: true,
   abortSignal,
 });
 
@@ -85,6 +87,7 @@ async function* answer(
     return response;
   };
   let reader: ReadableStreamDefaultReader<LanguageModelV4StreamPart> | undefined;
+  const collected = createProviderAnswer(model);
   try {
     signal.throwIfAborted();
     signal.addEventListener("abort", follow, { once: true });
@@ -93,7 +96,6 @@ async function* answer(
       callOptions(request, stop.signal),
     );
     reader = started.stream.getReader();
-    const collected = createProviderAnswer(model);
     for (;;) {
       timer.start();
       const { done, value } = await reader.read();
@@ -105,10 +107,11 @@ async function* answer(
       if (event?.type === "done") return;
     }
   } catch (thrown) {
-    if (signal.aborted) throw modelAborted(signal.reason);
+    if (signal.aborted) throw withBilledUsage(modelAborted(signal.reason), collected.billed());
     const redact = redactor(settings.apiKey === undefined ? [] : [settings.apiKey.reveal()]);
     const now = (deps.clock ?? systemClock).now;
-    throw providerError({ model, redact, now }, stop.signal.aborted ? stop.signal.reason : thrown);
+    const error = providerError({ model, redact, now }, stop.signal.aborted ? stop.signal.reason : thrown);
+    throw withBilledUsage(error, collected.billed());
   } finally {
     timer.stop();
     signal.removeEventListener("abort", follow);
