@@ -13,6 +13,8 @@ import { keyRotate } from "./commands/key-rotate.ts";
 import { orgCreate } from "./commands/org-create.ts";
 import { orgList } from "./commands/org-list.ts";
 import { modelList } from "./commands/model-list.ts";
+import { modelRemoveAlias } from "./commands/model-remove-alias.ts";
+import { modelSetAlias } from "./commands/model-set-alias.ts";
 import { modelSetKey } from "./commands/model-set-key.ts";
 import { modelTest } from "./commands/model-test.ts";
 import { runCancel } from "./commands/run-cancel.ts";
@@ -33,7 +35,11 @@ const GROUPS: readonly { readonly name: string; readonly about: string; readonly
   { name: "repo", about: "Git repositories of agents", commands: [repoAdd, repoSync, repoList] },
   { name: "agent", about: "agents", commands: [agentList, agentShow, agentValidate] },
   { name: "run", about: "runs", commands: [runList, runShow, runTail, runCancel, runRetry] },
-  { name: "model", about: "model providers", commands: [modelList, modelSetKey, modelTest] },
+  {
+    name: "model",
+    about: "model providers",
+    commands: [modelList, modelSetKey, modelSetAlias, modelRemoveAlias, modelTest],
+  },
   { name: "audit", about: "the audit log", commands: [auditVerify] },
 ];
 

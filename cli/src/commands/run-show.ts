@@ -63,5 +63,20 @@ const describe = (run: RunDetail, nowMs: number): string => {
     return `${who}: ${safe(textOfMessage(message))}\n`;
   });
   const artifacts = run.artifacts.map((each) => `${each.name ?? "artifact"}: ${safe(textOfParts(each.parts))}\n`);
-  return [head, run.stepList.length === 0 ? "No steps yet.\n" : steps, ...messages, ...artifacts].join("\n");
+  const notes = run.stepList.flatMap(notesOf);
+  return [head, run.stepList.length === 0 ? "No steps yet.\n" : steps, ...notes, ...messages, ...artifacts].join("\n");
+};
+
+const modelNotes = z.object({
+  tried: z.array(z.object({ model: z.string(), code: z.string(), message: z.string() })).default([]),
+  cached: z.boolean().default(false),
+});
+
+const notesOf = (step: StepView): string[] => {
+  const parsed = modelNotes.safeParse(step.notes);
+  if (!parsed.success) return [];
+  const { tried, cached } = parsed.data;
+  const lines = tried.map(({ model, message }) => `step ${step.position}: ${model} did not answer: ${safe(message)}\n`);
+  if (tried.length > 0) lines.push(`step ${step.position}: ${step.model ?? "another model"} answered\n`);
+  return cached ? [...lines, `step ${step.position}: answered from the cache\n`] : lines;
 };

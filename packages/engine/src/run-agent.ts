@@ -3,8 +3,10 @@ import { PLATFORM_TOOLS, renderPrompt, type AgentDefinition } from "@shaman/agen
 import { abortAfter, AppError, publicMessageOf, toAppError, type Json, type JsonObject } from "@shaman/kernel";
 import {
   isRetryableModelError,
+  modelStepUsage,
   type Model,
   type ModelMessage,
+  type ModelNotes,
   type ModelUsage,
   type ToolCall,
   type ToolResult,
@@ -140,10 +142,10 @@ async function* modelStep(state: State): AsyncGenerator<EngineEvent, ModelOutput
   // Were a second model call under way while the first is not recorded, one crash could cost two calls.
   if (position > 1 && !state.recorded.has(position - 1)) await state.deps.whenRecorded(position - 1, state.signal);
   const output = yield* callModel(state, responseArtifactId(position));
-  const { usage, ...answer } = output;
+  const { usage, notes, ...answer } = output;
   yield {
     type: "step",
-    step: { position, kind: "model", name, inputHash, state: "done", output: toJson(answer), usage },
+    step: { position, kind: "model", name, inputHash, state: "done", output: toJson(answer, notes), usage },
   };
   state.meter.afterModel(usage);
   return remember(state, answer);
@@ -170,8 +172,8 @@ async function* callModel(state: State, artifactId: string) {
     }
     // The answer is complete only now; the empty text says so without repeating it.
     if (append) yield textChunk({ artifactId, text: "", append: true, lastChunk: true });
-    const { text, toolCalls, finishReason, usage, model } = event;
-    return { text, toolCalls, finishReason, usage: { ...usage, model, costUsd: deps.costUsd(usage, model) } };
+    const { text, toolCalls, finishReason, notes } = event;
+    return { text, toolCalls, finishReason, notes, usage: modelStepUsage(event, deps.costUsd) };
   }
   throw new AppError({
     code: "model_unavailable",
@@ -288,10 +290,11 @@ const refuse = (limit: LimitName | undefined): void => {
 
 const hashOf = (value: unknown): string => hash("sha256", JSON.stringify(value), "base64url");
 
-const toJson = (value: ModelOutput): Json => ({
+const toJson = (value: ModelOutput, notes: ModelNotes | undefined): Json => ({
   text: value.text,
   toolCalls: value.toolCalls.map(({ id, name, input }) => ({ id, name, input })),
   finishReason: value.finishReason,
+  ...(notes !== undefined && { notes: parsedJsonObject.parse(notes) }),
 });
 
 const contentFiltered = (): Failure => {

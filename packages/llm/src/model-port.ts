@@ -50,6 +50,21 @@ export type ModelRequest = {
 
 export type FinishReason = "stop" | "tool_calls" | "length" | "content_filter";
 
+/** A model of a list that was asked and did not answer, before another one did. */
+export type ModelAttempt = {
+  /** `provider/model` as the list names it. */
+  readonly model: string;
+  /** The code of its error, and the reason for operators. */
+  readonly code: string;
+  readonly message: string;
+};
+
+/** How an answer came about, for the record. */
+export type ModelNotes = {
+  /** In the order in which they were asked. */
+  readonly tried?: readonly ModelAttempt[];
+};
+
 /** `text` carries one more piece of the answer; `done` comes once, last, and carries the whole of it. */
 export type ModelEvent =
   | { readonly type: "text"; readonly text: string }
@@ -61,6 +76,9 @@ export type ModelEvent =
       readonly finishReason: FinishReason;
       /** The model that answered, by the provider's own account. */
       readonly model: string;
+      /** What models that did not answer counted all the same. */
+      readonly billed?: readonly BilledUsage[];
+      readonly notes?: ModelNotes;
     };
 
 /**

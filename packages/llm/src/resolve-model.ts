@@ -4,6 +4,7 @@ import type { Outbound } from "@shaman/outbound";
 import { open, secretIdentity, type SecretKeys } from "@shaman/secrets";
 import { z } from "zod";
 
+import { createFallbackModel } from "./fallback-model.ts";
 import type { Model } from "./model-port.ts";
 import type { ModelTimeouts } from "./provider/phase-timer.ts";
 import {
@@ -156,4 +157,29 @@ export const resolveModel = async (deps: ResolveModelDeps, reference: ModelRefer
   return ok(
     createProviderModel({ fetch: deps.outbound.fetchWith(STREAM_LIMITS), ...(timeouts && { timeouts }) }, settings),
   );
+};
+
+export type ModelListReference = Omit<ModelReference, "model"> & {
+  /** `provider/model`, in the order in which they are asked. */
+  readonly models: readonly string[];
+};
+
+/**
+ * The models of a list as one, which asks the next where the one before is away. Every one of them must be usable, so
+ * that a wrong name or a missing key shows at once and not on the day when the first provider fails. Errors as
+ * `resolveModel`.
+ */
+export const resolveModels = async (
+  deps: ResolveModelDeps,
+  { models, ...reference }: ModelListReference,
+): Promise<Result<Model>> => {
+  const resolved = await Promise.all(models.map((model) => resolveModel(deps, { ...reference, model })));
+  const candidates: { name: string; model: Model }[] = [];
+  for (const [index, each] of resolved.entries()) {
+    if (!each.ok) return each;
+    candidates.push({ name: models[index] ?? "", model: each.value });
+  }
+  const [only, ...others] = candidates;
+  if (only === undefined) return err(userError("model_request_invalid", "A list of models needs at least one."));
+  return ok(others.length === 0 ? only.model : createFallbackModel(candidates));
 };

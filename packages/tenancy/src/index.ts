@@ -20,7 +20,7 @@ export type {
 } from "./model-credentials.ts";
 export { createOrganizationDirectory } from "./organization-directory.ts";
 export type { OrganizationDirectory, OrganizationDirectoryDeps } from "./organization-directory.ts";
-export { defaultSettings, organizationSettings, readSettings } from "./organization-settings.ts";
+export { defaultSettings, modelsNamed, organizationSettings, readSettings } from "./organization-settings.ts";
 export type { OrganizationSettings } from "./organization-settings.ts";
 export type { Organization } from "./organization.ts";
 export { slugSchema } from "./slug.ts";
