@@ -17,6 +17,7 @@ import { z } from "zod";
 import { createMeter, limitReached, type Budget } from "./budget.ts";
 import type { EngineEvent, Failure, LimitName } from "./engine-event.ts";
 import { messageText } from "./message-text.ts";
+import { judgeOutput, outputArtifact, outputSchemaOf, withdrawnArtifact } from "./structured-output.ts";
 
 export type EngineDeps = {
   readonly model: Model;
@@ -60,6 +61,7 @@ type State = {
   readonly signal: AbortSignal;
   position: number;
   turn: number;
+  repairs: number;
 };
 
 /** Ends the run as failed; thrown inside the loop only, so that every depth of it can stop. */
@@ -95,13 +97,14 @@ export async function* runAgent(deps: EngineDeps, input: RunAgentInput): AsyncGe
     signal: deadline.signal,
     position: 0,
     turn: 0,
+    repairs: 0,
   };
   try {
     for (;;) {
       const answer = yield* modelStep(state);
       if (answer.finishReason === "content_filter") throw new RunFailed(contentFiltered());
-      if (answer.toolCalls.length === 0) break;
-      yield* toolSteps(state, answer.toolCalls);
+      if (answer.toolCalls.length > 0) yield* toolSteps(state, answer.toolCalls);
+      else if (yield* settleOutput(state, answer)) break;
     }
     yield { type: "completed" };
   } catch (error) {
@@ -113,6 +116,25 @@ export async function* runAgent(deps: EngineDeps, input: RunAgentInput): AsyncGe
     else yield { type: "failed", failure: failureOf(error) };
   } finally {
     deadline.clear();
+  }
+}
+
+/** Whether the answer is the task's result; if it is not, the conversation now asks the model to mend it. */
+async function* settleOutput(state: State, answer: ModelOutput): AsyncGenerator<EngineEvent, boolean, undefined> {
+  const verdict = judgeOutput(state.input.definition.output, { text: answer.text, repairs: state.repairs });
+  switch (verdict.kind) {
+    case "free":
+      return true;
+    case "fits":
+      yield { type: "artifact", chunk: outputArtifact(state.position, verdict.value) };
+      return true;
+    case "invalid":
+      throw new RunFailed(verdict.failure);
+    case "repair":
+      state.repairs += 1;
+      yield { type: "artifact", chunk: withdrawnArtifact(responseArtifactId(state.position)) };
+      state.messages.push(verdict.message);
+      return false;
   }
 }
 
@@ -154,6 +176,7 @@ async function* modelStep(state: State): AsyncGenerator<EngineEvent, ModelOutput
 async function* callModel(state: State, artifactId: string) {
   const { deps, input, signal } = state;
   const { definition } = input;
+  const outputSchema = outputSchemaOf(definition.output);
   let append = false;
   const request = {
     model: input.modelName,
@@ -162,6 +185,7 @@ async function* callModel(state: State, artifactId: string) {
     turn: state.turn,
     messageId: typeof input.message.messageId === "string" ? input.message.messageId : "",
     signal,
+    ...(outputSchema !== undefined && { outputSchema }),
     ...(definition.temperature !== undefined && { temperature: definition.temperature }),
   };
   for await (const event of deps.model.stream(request)) {

@@ -41,11 +41,10 @@ const ask = async (first: ModelReply, second: ModelReply, controller?: AbortCont
       model: createProviderModel({ fetch }, { kind: "anthropic", name: "two", baseUrl: two.baseUrl }),
     },
   ]);
-  if (controller !== undefined)
-    one.request(1).then(
-      () => controller.abort(),
-      () => undefined,
-    );
+  one.request(1).then(
+    () => controller?.abort(),
+    () => undefined,
+  );
   const { signal } = controller ?? new AbortController();
   const texts: string[] = [];
   let done: Done | undefined;

@@ -41,6 +41,8 @@ export type ModelRequest = {
   readonly tools: readonly ToolSpec[];
   readonly temperature?: number;
   readonly maxOutputTokens?: number;
+  /** A JSON Schema that the answer's text should fit where it calls no tool. Providers are asked for it; nobody checks it here. */
+  readonly outputSchema?: JsonObject;
   /** Which model call of its task this is, counted from 1. */
   readonly turn: number;
   /** The id of the caller's message that the task answers. */

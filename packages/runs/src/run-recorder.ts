@@ -167,6 +167,9 @@ export const createRunRecorder = (
     }
     open.delete(key);
     const { artifactId, name, description, metadata } = payload;
+    // One statement writes them all, and may write each only once.
+    const earlier = pending.artifacts.findIndex((each) => each.taskId === taskId && each.artifactId === artifactId);
+    if (earlier !== -1) pending.artifacts.splice(earlier, 1);
     pending.artifacts.push({
       taskId,
       artifactId,

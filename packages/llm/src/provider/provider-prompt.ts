@@ -1,5 +1,5 @@
 import type { LanguageModelV4FunctionTool, LanguageModelV4Message } from "@ai-sdk/provider";
-import type { Json } from "@shaman/kernel";
+import type { Json, JsonObject } from "@shaman/kernel";
 
 import type { ModelMessage, ToolSpec } from "../model-port.ts";
 
@@ -44,11 +44,14 @@ const messageOf = (message: ModelMessage): LanguageModelV4Message[] => {
 /** Our conversation in the words of the AI SDK. */
 export const promptOf = (messages: readonly ModelMessage[]): LanguageModelV4Message[] => messages.flatMap(messageOf);
 
+export const jsonSchemaOf = (schema: JsonObject): LanguageModelV4FunctionTool["inputSchema"] =>
+  // A JSON object is what a JSON Schema is; the SDK's type differs only in being mutable and closed.
+  schema as LanguageModelV4FunctionTool["inputSchema"];
+
 export const toolsOf = (tools: readonly ToolSpec[]): LanguageModelV4FunctionTool[] =>
   tools.map((tool) => ({
     type: "function",
     name: tool.name,
     description: tool.description,
-    // A JSON object is what a JSON Schema is; the SDK's type differs only in being mutable and closed.
-    inputSchema: tool.inputSchema as LanguageModelV4FunctionTool["inputSchema"],
+    inputSchema: jsonSchemaOf(tool.inputSchema),
   }));
