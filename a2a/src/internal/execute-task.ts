@@ -47,6 +47,7 @@ export async function* executeTask(
   const model = await resolveModels(deps.models, {
     orgId,
     models,
+    agent: context.agent,
     ...(script !== undefined && { script: { text: script.text, fileName: script.file } }),
   });
   if (!model.ok) {

@@ -1,3 +1,5 @@
+import { hash } from "node:crypto";
+
 import type { Db } from "@shaman/db";
 import { AppError, err, ok, userError, type Result, type Secret } from "@shaman/kernel";
 import type { Outbound } from "@shaman/outbound";
@@ -26,6 +28,8 @@ export type ModelReference = {
   readonly orgId: string;
   /** `provider/model`; the model's name may hold slashes too. */
   readonly model: string;
+  /** The agent that asks, where one does: its calls begin alike, which providers that cache want to know. */
+  readonly agent?: string;
   /** For `scripted/…`: the file beside the agent. */
   readonly script?: { readonly text: string; readonly fileName: string };
 };
@@ -94,6 +98,9 @@ const apiKeyOf = (
   );
 };
 
+/** Hashed, because a provider takes 64 characters and need not learn our names. */
+const promptCacheKey = (orgId: string, agent: string): string => hash("sha256", `${orgId}\n${agent}`, "base64url");
+
 const unknownProvider = (provider: string): Result<never> =>
   err(
     userError(
@@ -152,6 +159,7 @@ export const resolveModel = async (deps: ResolveModelDeps, reference: ModelRefer
     name: provider,
     baseUrl,
     ...(apiKey.value !== undefined && { apiKey: apiKey.value }),
+    ...(reference.agent !== undefined && { promptCacheKey: promptCacheKey(orgId, reference.agent) }),
   };
   const { timeouts } = deps;
   return ok(

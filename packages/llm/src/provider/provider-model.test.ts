@@ -369,3 +369,34 @@ describe("a schema for the answer", () => {
     expect(JSON.stringify(body)).toContain("fits this JSON Schema");
   });
 });
+
+describe("what calls have in common is marked for the provider's cache", () => {
+  const tool = (name: string) => ({ name, description: name, inputSchema: { type: "object" } });
+  const messages = [
+    { role: "system" as const, text: "Be brief." },
+    { role: "user" as const, text: "hello" },
+  ];
+
+  test("by Anthropic's marks on the last tool and the system prompt, and on nothing that changes with every call", async () => {
+    const server = await serve("anthropic", { text: ["ok"] });
+    await collect(stream({ kind: "anthropic", server }, { messages, tools: [tool("a"), tool("b")] }));
+    const mark = { type: "ephemeral" };
+    expect(server.requests[0]?.body).toMatchObject({
+      system: [{ type: "text", text: "Be brief.", cache_control: mark }],
+      tools: [{ name: "a" }, { name: "b", cache_control: mark }],
+    });
+    expect(JSON.stringify(server.requests[0]?.body).split("cache_control")).toHaveLength(3);
+  });
+
+  test("by OpenAI's cache key, and for a server that only looks like OpenAI by nothing", async () => {
+    for (const kind of ["openai", "openai-compatible"] as const) {
+      const server = await serve(kind, { text: ["ok"] });
+      const settings = { kind, name: "provider", baseUrl: server.baseUrl, promptCacheKey: "organization-and-agent" };
+      const model = createProviderModel({ fetch: outbound.fetch }, settings);
+      await collect(model.stream(request({ messages })));
+      const body = JSON.stringify(server.requests[0]?.body);
+      expect(body.includes('"prompt_cache_key":"organization-and-agent"')).toBe(kind === "openai");
+      expect(body).not.toContain("cache_control");
+    }
+  });
+});

@@ -9,7 +9,7 @@ import type { Model, ModelEvent, ModelMessage, ModelRequest } from "../model-por
 import { createPhaseTimer, DEFAULT_MODEL_TIMEOUTS, type ModelTimeouts, type Phase } from "./phase-timer.ts";
 import { createProviderAnswer } from "./provider-answer.ts";
 import { providerError, redactor } from "./provider-error.ts";
-import { jsonSchemaOf, promptOf, toolsOf } from "./provider-prompt.ts";
+import { jsonSchemaOf, promptOf, toolsOf, type CacheMark } from "./provider-prompt.ts";
 import { isStrictSchema } from "./strict-schema.ts";
 
 export const PROVIDER_KINDS = ["openai", "anthropic", "openai-compatible"] as const;
@@ -22,6 +22,8 @@ export type ProviderSettings = {
   readonly baseUrl: string;
   /** Servers in a private network often want none. */
   readonly apiKey?: Secret;
+  /** Requests that begin alike should reach the same cache: what this is equal for. At most 64 characters. */
+  readonly promptCacheKey?: string;
 };
 
 export type ProviderDeps = {
@@ -29,6 +31,13 @@ export type ProviderDeps = {
   readonly fetch: typeof globalThis.fetch;
   readonly timeouts?: Partial<ModelTimeouts>;
   readonly clock?: Clock;
+};
+
+/** OpenAI caches by itself; Anthropic caches what stands before a mark. */
+const CACHE_MARKS: Record<ProviderKind, CacheMark | undefined> = {
+  openai: undefined,
+  anthropic: { anthropic: { cacheControl: { type: "ephemeral" } } },
+  "openai-compatible": undefined,
 };
 
 const PHASE_TEXT: Record<Phase, string> = {
@@ -62,8 +71,8 @@ const callOptions = (
   request: ModelRequest,
   abortSignal: AbortSignal,
 ): LanguageModelV4CallOptions => ({
-  prompt: promptOf(messagesFor(settings.kind, request)),
-  ...(request.tools.length > 0 && { tools: toolsOf(request.tools) }),
+  prompt: promptOf(messagesFor(settings.kind, request), CACHE_MARKS[settings.kind]),
+  ...(request.tools.length > 0 && { tools: toolsOf(request.tools, CACHE_MARKS[settings.kind]) }),
   ...(isNative(settings.kind, request.outputSchema) && { responseFormat: responseFormat(request.outputSchema) }),
   providerOptions: providerOptions(settings, request),
   ...(request.temperature !== undefined && { temperature: request.temperature }),
@@ -99,8 +108,10 @@ const providerOptions = (
   request: ModelRequest,
 ): NonNullable<LanguageModelV4CallOptions["providerOptions"]> => {
   if (settings.kind !== "openai") return {};
+  const { promptCacheKey } = settings;
   return {
     openai: {
+      ...(promptCacheKey !== undefined && { promptCacheKey }),
       ...(request.outputSchema !== undefined && { strictJsonSchema: isStrictSchema(request.outputSchema) }),
     },
   };

@@ -18,6 +18,9 @@ const assistantMessage = (message: Extract<ModelMessage, { role: "assistant" }>)
   return content.length === 0 ? [] : [{ role: "assistant", content }];
 };
 
+/** What a provider's SDK takes as the mark behind which everything before is worth caching. */
+export type CacheMark = NonNullable<LanguageModelV4FunctionTool["providerOptions"]>;
+
 const messageOf = (message: ModelMessage): LanguageModelV4Message[] => {
   switch (message.role) {
     case "system":
@@ -41,17 +44,25 @@ const messageOf = (message: ModelMessage): LanguageModelV4Message[] => {
   }
 };
 
-/** Our conversation in the words of the AI SDK. */
-export const promptOf = (messages: readonly ModelMessage[]): LanguageModelV4Message[] => messages.flatMap(messageOf);
+/** Our conversation in the words of the AI SDK. The mark goes on the system prompt, the part that calls have in common. */
+export const promptOf = (messages: readonly ModelMessage[], mark?: CacheMark): LanguageModelV4Message[] => {
+  const prompt = messages.flatMap(messageOf);
+  const last = prompt.findLastIndex((message) => message.role === "system");
+  return mark === undefined
+    ? prompt
+    : prompt.map((message, index) => (index === last ? { ...message, providerOptions: mark } : message));
+};
 
 export const jsonSchemaOf = (schema: JsonObject): LanguageModelV4FunctionTool["inputSchema"] =>
   // A JSON object is what a JSON Schema is; the SDK's type differs only in being mutable and closed.
   schema as LanguageModelV4FunctionTool["inputSchema"];
 
-export const toolsOf = (tools: readonly ToolSpec[]): LanguageModelV4FunctionTool[] =>
-  tools.map((tool) => ({
+/** The mark goes on the last tool: agents with the same tools share them in the cache, whatever their prompts. */
+export const toolsOf = (tools: readonly ToolSpec[], mark?: CacheMark): LanguageModelV4FunctionTool[] =>
+  tools.map((tool, index) => ({
     type: "function",
     name: tool.name,
     description: tool.description,
     inputSchema: jsonSchemaOf(tool.inputSchema),
+    ...(mark !== undefined && index === tools.length - 1 && { providerOptions: mark }),
   }));
