@@ -12,6 +12,7 @@ import { keyRevoke } from "./commands/key-revoke.ts";
 import { keyRotate } from "./commands/key-rotate.ts";
 import { orgCreate } from "./commands/org-create.ts";
 import { orgList } from "./commands/org-list.ts";
+import { modelClearCache } from "./commands/model-clear-cache.ts";
 import { modelList } from "./commands/model-list.ts";
 import { modelRemoveAlias } from "./commands/model-remove-alias.ts";
 import { modelSetAlias } from "./commands/model-set-alias.ts";
@@ -38,7 +39,7 @@ const GROUPS: readonly { readonly name: string; readonly about: string; readonly
   {
     name: "model",
     about: "model providers",
-    commands: [modelList, modelSetKey, modelSetAlias, modelRemoveAlias, modelTest],
+    commands: [modelList, modelSetKey, modelSetAlias, modelRemoveAlias, modelClearCache, modelTest],
   },
   { name: "audit", about: "the audit log", commands: [auditVerify] },
 ];

@@ -48,6 +48,7 @@ export async function* executeTask(
     orgId,
     models,
     agent: context.agent,
+    cache: { ...settings.modelCache, ...definition.cache },
     ...(script !== undefined && { script: { text: script.text, fileName: script.file } }),
   });
   if (!model.ok) {

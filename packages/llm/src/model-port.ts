@@ -65,6 +65,8 @@ export type ModelAttempt = {
 export type ModelNotes = {
   /** In the order in which they were asked. */
   readonly tried?: readonly ModelAttempt[];
+  /** Nobody was asked: the same was asked before. */
+  readonly cached?: true;
 };
 
 /** `text` carries one more piece of the answer; `done` comes once, last, and carries the whole of it. */

@@ -6,6 +6,7 @@ import type { Outbound } from "@shaman/outbound";
 import { open, secretIdentity, type SecretKeys } from "@shaman/secrets";
 import { z } from "zod";
 
+import { createCachedModel } from "./cached-model.ts";
 import { createFallbackModel } from "./fallback-model.ts";
 import type { Model } from "./model-port.ts";
 import type { ModelTimeouts } from "./provider/phase-timer.ts";
@@ -18,10 +19,12 @@ import {
 import { createScriptedModel } from "./scripted/scripted-model.ts";
 
 export type ResolveModelDeps = {
-  readonly db: Pick<Db, "withOrg">;
+  readonly db: Pick<Db, "withOrg" | "batch">;
   readonly secretKeys: SecretKeys;
   readonly outbound: Pick<Outbound, "fetchWith">;
   readonly timeouts?: Partial<ModelTimeouts>;
+  /** Hears what goes wrong with the cache of answers, which fails no call. */
+  readonly onCacheError?: (error: unknown) => void;
 };
 
 export type ModelReference = {
@@ -30,6 +33,8 @@ export type ModelReference = {
   readonly model: string;
   /** The agent that asks, where one does: its calls begin alike, which providers that cache want to know. */
   readonly agent?: string;
+  /** Whether and how long answers are reused; a time of 0 is not at all. */
+  readonly cache?: { readonly seconds: number; readonly maxAnswers: number };
   /** For `scripted/…`: the file beside the agent. */
   readonly script?: { readonly text: string; readonly fileName: string };
 };
@@ -132,6 +137,21 @@ const createScripted = (script: string, fileName: string): Result<Model> => {
   }
 };
 
+const cached = (
+  deps: ResolveModelDeps,
+  { orgId, model: name, cache }: ModelReference,
+  provider: { readonly settings: ProviderSettings; readonly model: Model },
+): Model => {
+  if (cache === undefined || cache.seconds === 0) return provider.model;
+  const { db, onCacheError } = deps;
+  const source = [provider.settings.kind, provider.settings.baseUrl, name];
+  return createCachedModel(
+    { db, ...(onCacheError !== undefined && { onError: onCacheError }) },
+    { orgId, ...cache, source },
+    provider.model,
+  );
+};
+
 /**
  * Finds the model that a name means for an organization: its script, or its provider's API with the organization's
  * key. Errors: `model_unknown_provider`, `model_script_invalid`, `model_request_invalid` for a name that is none,
@@ -162,8 +182,12 @@ export const resolveModel = async (deps: ResolveModelDeps, reference: ModelRefer
     ...(reference.agent !== undefined && { promptCacheKey: promptCacheKey(orgId, reference.agent) }),
   };
   const { timeouts } = deps;
+  const fetch = deps.outbound.fetchWith(STREAM_LIMITS);
   return ok(
-    createProviderModel({ fetch: deps.outbound.fetchWith(STREAM_LIMITS), ...(timeouts && { timeouts }) }, settings),
+    cached(deps, reference, {
+      settings,
+      model: createProviderModel({ fetch, ...(timeouts && { timeouts }) }, settings),
+    }),
   );
 };
 

@@ -16,7 +16,7 @@ export const modelStepUsage = (
   costUsd: (usage: ModelUsage, model: string) => number | null,
 ): ModelStepUsage => {
   let { inputTokens, outputTokens, cachedInputTokens } = done.usage;
-  let cost = costUsd(done.usage, done.model);
+  let cost = done.notes?.cached === true ? 0 : costUsd(done.usage, done.model);
   for (const { model, usage } of done.billed ?? []) {
     inputTokens += usage.inputTokens;
     outputTokens += usage.outputTokens;

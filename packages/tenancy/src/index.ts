@@ -5,6 +5,7 @@ export { findOrganization, listOrganizations, listOrganizationsInput } from "./f
 export type { ListOrganizationsInput, OrganizationPage } from "./find-organization.ts";
 export { addMember, addMemberInput, createUserInput, ensureUser, ROLES } from "./members.ts";
 export type { AddMemberInput, CreateUserInput, Role, User } from "./members.ts";
+export { clearModelCache, deleteExpiredModelResponses } from "./model-cache.ts";
 export {
   listModelCredentials,
   MODEL_PROVIDER_KINDS,

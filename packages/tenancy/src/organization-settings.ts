@@ -37,6 +37,12 @@ const retry = z.strictObject({
   backoffSeconds: z.number().min(0).max(3_600).default(2),
 });
 
+/** Answers of models that are used again for the same question. Off, unless an organization or an agent's file wants it. */
+const modelCache = z.strictObject({
+  seconds: whole({ min: 0, max: 2_592_000, standard: 0 }),
+  maxAnswers: whole({ min: 1, max: 10_000, standard: 1_000 }),
+});
+
 const usdPerMillion = z.number().min(0).max(1_000_000);
 const MAX_NAMES = 500;
 const MAX_FALLBACKS = 8;
@@ -51,6 +57,7 @@ export const organizationSettings = z.strictObject({
   intake: intake.prefault({}),
   run: run.prefault({}),
   retry: retry.prefault({}),
+  modelCache: modelCache.prefault({}),
   /** What agents use whose file names no model: `provider/model`, or one of the names below. */
   defaultModel: z.string().min(1).max(200).optional(),
   /** Names that agent files may use instead of `provider/model`; of a list, each is asked where the one before is away. */
@@ -101,6 +108,7 @@ const storedSettings = z.object({
   intake: z.object(intake.shape).prefault({}).catch(defaultSettings.intake),
   run: z.object(run.shape).prefault({}).catch(defaultSettings.run),
   retry: z.object(retry.shape).prefault({}).catch(defaultSettings.retry),
+  modelCache: z.object(modelCache.shape).prefault({}).catch(defaultSettings.modelCache),
   defaultModel: organizationSettings.shape.defaultModel.catch(undefined),
   modelAliases: organizationSettings.shape.modelAliases.catch({}),
   prices: organizationSettings.shape.prices.catch({}),

@@ -1,0 +1,60 @@
+import { hash } from "node:crypto";
+
+import type { ModelMessage, ModelRequest } from "./model-port.ts";
+
+/** Everything that decides what a model answers, part by part, so that one can say which part differs. */
+export type RequestDigest = {
+  readonly system: string;
+  readonly messages: string;
+  readonly tools: string;
+  /** Temperature, length, form of the answer. */
+  readonly settings: string;
+};
+
+const DIGEST_CHARS = 22;
+
+/** The same text for the same value, whatever order its keys came in: what went through a database may have another. */
+const canonical = (value: unknown): string =>
+  JSON.stringify(value, (_, inner: unknown) =>
+    typeof inner === "object" && inner !== null && !Array.isArray(inner)
+      ? Object.fromEntries(Object.entries(inner).toSorted(([a], [b]) => (a < b ? -1 : 1)))
+      : inner,
+  );
+
+const digest = (value: unknown): string => hash("sha256", canonical(value), "base64url").slice(0, DIGEST_CHARS);
+
+/** Calls by their place in the conversation: a provider makes up new ids each time, and they mean nothing else. */
+const withPlacesForIds = (messages: readonly ModelMessage[]): readonly unknown[] => {
+  const places = new Map<string, number>();
+  const placeOf = (id: string): number => {
+    const known = places.get(id);
+    if (known !== undefined) return known;
+    places.set(id, places.size + 1);
+    return places.size;
+  };
+  return messages.map((message) => {
+    switch (message.role) {
+      case "assistant":
+        return { ...message, toolCalls: message.toolCalls.map((call) => ({ ...call, id: placeOf(call.id) })) };
+      case "tool":
+        return {
+          ...message,
+          results: message.results.map((result) => ({ ...result, toolCallId: placeOf(result.toolCallId) })),
+        };
+      case "system":
+      case "user":
+        return message;
+    }
+  });
+};
+
+/**
+ * The digest of a request: equal for requests that ask the same, of whatever model and in whatever task. The model's name is
+ * not part of it.
+ */
+export const digestOf = (request: ModelRequest): RequestDigest => ({
+  system: digest(request.messages.filter((message) => message.role === "system")),
+  messages: digest(withPlacesForIds(request.messages.filter((message) => message.role !== "system"))),
+  tools: digest(request.tools),
+  settings: digest([request.temperature ?? null, request.maxOutputTokens ?? null, request.outputSchema ?? null]),
+});
