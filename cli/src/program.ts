@@ -14,6 +14,7 @@ import { orgCreate } from "./commands/org-create.ts";
 import { orgList } from "./commands/org-list.ts";
 import { modelClearCache } from "./commands/model-clear-cache.ts";
 import { modelList } from "./commands/model-list.ts";
+import { modelRecord } from "./commands/model-record.ts";
 import { modelRemoveAlias } from "./commands/model-remove-alias.ts";
 import { modelSetAlias } from "./commands/model-set-alias.ts";
 import { modelSetKey } from "./commands/model-set-key.ts";
@@ -39,7 +40,7 @@ const GROUPS: readonly { readonly name: string; readonly about: string; readonly
   {
     name: "model",
     about: "model providers",
-    commands: [modelList, modelSetKey, modelSetAlias, modelRemoveAlias, modelClearCache, modelTest],
+    commands: [modelList, modelSetKey, modelSetAlias, modelRemoveAlias, modelClearCache, modelTest, modelRecord],
   },
   { name: "audit", about: "the audit log", commands: [auditVerify] },
 ];

@@ -1,4 +1,5 @@
 import type { Json, JsonObject } from "@shaman/kernel";
+import type { RequestDigest } from "@shaman/scripts";
 
 /** A tool the model may call; `inputSchema` is a JSON Schema object. */
 export type ToolSpec = { readonly name: string; readonly description: string; readonly inputSchema: JsonObject };
@@ -67,6 +68,8 @@ export type ModelNotes = {
   readonly tried?: readonly ModelAttempt[];
   /** Nobody was asked: the same was asked before. */
   readonly cached?: true;
+  /** What a provider's model was asked, so that its answer can be played again to the same. */
+  readonly request?: RequestDigest;
 };
 
 /** `text` carries one more piece of the answer; `done` comes once, last, and carries the whole of it. */

@@ -1,15 +1,8 @@
 import { hash } from "node:crypto";
 
-import type { ModelMessage, ModelRequest } from "./model-port.ts";
+import type { RequestDigest } from "@shaman/scripts";
 
-/** Everything that decides what a model answers, part by part, so that one can say which part differs. */
-export type RequestDigest = {
-  readonly system: string;
-  readonly messages: string;
-  readonly tools: string;
-  /** Temperature, length, form of the answer. */
-  readonly settings: string;
-};
+import type { Model, ModelEvent, ModelMessage, ModelRequest } from "./model-port.ts";
 
 const DIGEST_CHARS = 22;
 
@@ -58,3 +51,12 @@ export const digestOf = (request: ModelRequest): RequestDigest => ({
   tools: digest(request.tools),
   settings: digest([request.temperature ?? null, request.maxOutputTokens ?? null, request.outputSchema ?? null]),
 });
+
+async function* answer(model: Model, request: ModelRequest): AsyncGenerator<ModelEvent> {
+  for await (const event of model.stream(request)) {
+    yield event.type === "done" ? { ...event, notes: { ...event.notes, request: digestOf(request) } } : event;
+  }
+}
+
+/** The same model, whose answers say what they answer: with that, a run can be made a recording afterwards. */
+export const withRequestDigest = (model: Model): Model => ({ stream: (request) => answer(model, request) });

@@ -16,6 +16,7 @@ import {
   type ProviderKind,
   type ProviderSettings,
 } from "./provider/provider-model.ts";
+import { withRequestDigest } from "./request-digest.ts";
 import { createScriptedModel } from "./scripted/scripted-model.ts";
 
 export type ResolveModelDeps = {
@@ -183,12 +184,8 @@ export const resolveModel = async (deps: ResolveModelDeps, reference: ModelRefer
   };
   const { timeouts } = deps;
   const fetch = deps.outbound.fetchWith(STREAM_LIMITS);
-  return ok(
-    cached(deps, reference, {
-      settings,
-      model: createProviderModel({ fetch, ...(timeouts && { timeouts }) }, settings),
-    }),
-  );
+  const provided = createProviderModel({ fetch, ...(timeouts && { timeouts }) }, settings);
+  return ok(withRequestDigest(cached(deps, reference, { settings, model: provided })));
 };
 
 export type ModelListReference = Omit<ModelReference, "model"> & {
