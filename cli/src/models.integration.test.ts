@@ -144,11 +144,15 @@ You add up orders: {{prompt}}
     const task = await call(org, "Adder", "one and two");
     const expected = [
       { name: "response", parts: [{ text: "Writing. " }] },
-      { name: "note.txt" },
+      { name: "note.txt", parts: [expect.objectContaining({ text: "{{prompt}} is kept" })] },
       { name: "response", parts: [{ text: '{"total": 3}' }] },
-      { name: "output", parts: [{ data: { total: 3 } }] },
+      { name: "output", parts: [expect.objectContaining({ data: { total: 3 } })] },
     ];
-    expect(task).toMatchObject({ status: { state: "TASK_STATE_COMPLETED" }, artifacts: expected });
+    expect(task).toMatchObject({
+      status: { state: "TASK_STATE_COMPLETED" },
+      artifacts: expect.arrayContaining(expected),
+    });
+    expect(task.artifacts).toHaveLength(4);
     expect(JSON.stringify(task)).not.toContain("three");
     expect(desk.requests).toHaveLength(3);
 
@@ -162,7 +166,10 @@ You add up orders: {{prompt}}
       "Adder.recorded.yaml": script,
     });
     const replayed = await call(replaying, "Adder", "one and two");
-    expect(replayed).toMatchObject({ status: { state: "TASK_STATE_COMPLETED" }, artifacts: expected });
+    expect(replayed).toMatchObject({
+      status: { state: "TASK_STATE_COMPLETED" },
+      artifacts: expect.arrayContaining(expected),
+    });
     expect(replayed.artifacts).toHaveLength(4);
     expect(await show(replaying, replayed.id)).toMatchObject({
       stepList: [{ inputTokens: 50, costUsd: 0 }, {}, {}, {}],

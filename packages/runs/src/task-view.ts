@@ -1,6 +1,6 @@
 import type { Db, Row, SharedWork } from "@shaman/db";
 import type { JsonObject } from "@shaman/kernel";
-import { foldArtifacts, type ArtifactView } from "./artifacts.ts";
+import { foldArtifacts, isWithdrawn, type ArtifactView } from "./artifacts.ts";
 import { runEvent } from "./events.ts";
 import { TASK_STATES, type TaskState } from "./states.ts";
 import { z } from "zod";
@@ -90,7 +90,7 @@ const toTaskView = (query: TaskQuery, row: Row): TaskView => {
     state,
     statusMessage: row.status_message ?? undefined,
     statusAt: row.status_at,
-    artifacts: row.artifacts ?? foldArtifacts(chunks),
+    artifacts: row.artifacts?.filter((artifact: ArtifactView) => !isWithdrawn(artifact)) ?? foldArtifacts(chunks),
     history: query.historyLength === 0 ? undefined : (row.history ?? []),
     lastSeq: row.last_seq,
   };
