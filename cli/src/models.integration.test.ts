@@ -207,4 +207,14 @@ describe("an agent that lets answers be used again", () => {
     expect(await done(org, "model", "clear-cache")).toBe("Forgot 2 answers.\n");
     expect(await textOf("hello")).toMatchObject({ text: "third" });
   });
+
+  test("or that of a whole organization, but where the agent's file says otherwise", async () => {
+    const agent = (more: string) => `---\ndescription: Helps\nexposed: true\nmodel: desk/m\n${more}---\nYou help.\n`;
+    const org = await shaman.givenOrg({ "Helper.md": agent(""), "Fresh.md": agent("cache: false\n") });
+    const desk = await givenProvider(org, "desk", [{ text: ["1"] }, { text: ["2"] }, { text: ["3"] }]);
+    expect((await cli(org, "model", "set-cache", "31d")).err).toContain("2592000");
+    await done(org, "model", "set-cache", "1h");
+    for (const name of ["Helper", "Helper", "Fresh", "Fresh"]) await call(org, name, "hello");
+    expect(desk.requests).toHaveLength(3);
+  });
 });

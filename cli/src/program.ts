@@ -17,6 +17,7 @@ import { modelList } from "./commands/model-list.ts";
 import { modelRecord } from "./commands/model-record.ts";
 import { modelRemoveAlias } from "./commands/model-remove-alias.ts";
 import { modelSetAlias } from "./commands/model-set-alias.ts";
+import { modelSetCache } from "./commands/model-set-cache.ts";
 import { modelSetKey } from "./commands/model-set-key.ts";
 import { modelTest } from "./commands/model-test.ts";
 import { runCancel } from "./commands/run-cancel.ts";
@@ -40,7 +41,16 @@ const GROUPS: readonly { readonly name: string; readonly about: string; readonly
   {
     name: "model",
     about: "model providers",
-    commands: [modelList, modelSetKey, modelSetAlias, modelRemoveAlias, modelClearCache, modelTest, modelRecord],
+    commands: [
+      modelList,
+      modelSetKey,
+      modelSetAlias,
+      modelRemoveAlias,
+      modelSetCache,
+      modelClearCache,
+      modelTest,
+      modelRecord,
+    ],
   },
   { name: "audit", about: "the audit log", commands: [auditVerify] },
 ];

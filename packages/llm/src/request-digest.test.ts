@@ -48,6 +48,12 @@ test("a part that changes changes its own digest and no other", () => {
   const tools = [{ name: "t", description: "", inputSchema: {} }];
   const equipped = digestOf({ ...request(conversation(["a", "b"])), tools });
   expect({ ...equipped, tools: one.tools }).toEqual(one);
-  const later = digestOf({ ...request(conversation(["a", "b"])), turn: 7, messageId: "n", model: "x/y" });
+  const later = digestOf({
+    ...request(conversation(["a", "b"])),
+    turn: 7,
+    messageId: "n",
+    model: "x/y",
+    maxOutputTokens: 9,
+  });
   expect(later).toEqual(one);
 });

@@ -43,13 +43,14 @@ const withPlacesForIds = (messages: readonly ModelMessage[]): readonly unknown[]
 
 /**
  * The digest of a request: equal for requests that ask the same, of whatever model and in whatever task. The model's name is
- * not part of it.
+ * no part of it, nor how long the answer may be: that follows from what is left of a run's budget, and a whole answer is
+ * whole under any limit.
  */
 export const digestOf = (request: ModelRequest): RequestDigest => ({
   system: digest(request.messages.filter((message) => message.role === "system")),
   messages: digest(withPlacesForIds(request.messages.filter((message) => message.role !== "system"))),
   tools: digest(request.tools),
-  settings: digest([request.temperature ?? null, request.maxOutputTokens ?? null, request.outputSchema ?? null]),
+  settings: digest([request.temperature ?? null, request.outputSchema ?? null]),
 });
 
 async function* answer(model: Model, request: ModelRequest): AsyncGenerator<ModelEvent> {

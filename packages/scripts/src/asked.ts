@@ -6,7 +6,7 @@ export type RequestDigest = {
   readonly system: string;
   readonly messages: string;
   readonly tools: string;
-  /** Temperature, length, form of the answer. */
+  /** Temperature and form of the answer. */
   readonly settings: string;
 };
 

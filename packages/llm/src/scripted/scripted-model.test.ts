@@ -235,6 +235,6 @@ describe("a recording", () => {
     expect(error.message).toContain("./shaman model record");
     const tools = [{ name: "t", description: "", inputSchema: {} }];
     const both = await failure(() => play(script, ask({ prompt: "two", tools, temperature: 0.5 })));
-    expect(both.message).toContain("with other tools, temperature, length or output schema.");
+    expect(both.message).toContain("with other tools, temperature or output schema.");
   });
 });

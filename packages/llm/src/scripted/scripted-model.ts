@@ -47,7 +47,7 @@ const PART_NAMES: Record<keyof RequestDigest, string> = {
   system: "instructions",
   messages: "messages or tool results",
   tools: "tools",
-  settings: "temperature, length or output schema",
+  settings: "temperature or output schema",
 };
 
 /** Of a script that was recorded, the turn that has most in common with the request, and what it has not. */
