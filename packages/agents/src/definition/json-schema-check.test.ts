@@ -67,6 +67,8 @@ describe("a value is checked by its schema", () => {
       "/items/1/price must be at least 0",
       "/items/2/price must be number, and is string",
     ]);
+    const closed = { properties: { a: {} }, additionalProperties: false };
+    expect(findSchemaViolations(closed, { a: 1, "b/c": 2 })).toEqual(["/b~1c is not a property it may have"]);
   });
 
   test("and says at most ten things, however much is wrong", () => {
