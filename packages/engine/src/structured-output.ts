@@ -6,7 +6,7 @@ import { z } from "zod";
 import type { Failure } from "./engine-event.ts";
 
 /** How often a model may mend an answer that does not fit its agent's `output`. */
-export const OUTPUT_REPAIRS = 1;
+const OUTPUT_REPAIRS = 1;
 
 const MAX_ANSWER_BYTES = 256 * 1024;
 const MAX_QUOTED_CHARS = 2_000;
