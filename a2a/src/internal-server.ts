@@ -99,7 +99,12 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
     openTools: createOpenTools({ db, mcp }),
     stopping: stopping.signal,
     agents: createAgentResolver({ db, clock: systemClock }),
-    models: { db, secretKeys: config.secrets, outbound },
+    models: {
+      db,
+      secretKeys: config.secrets,
+      outbound,
+      onCacheError: (error) => log.error("model_cache_failed", error),
+    },
     organizations,
   };
 

@@ -21,7 +21,12 @@ import { mcpRemove } from "./commands/mcp-remove.ts";
 import { mcpTest } from "./commands/mcp-test.ts";
 import { orgCreate } from "./commands/org-create.ts";
 import { orgList } from "./commands/org-list.ts";
+import { modelClearCache } from "./commands/model-clear-cache.ts";
 import { modelList } from "./commands/model-list.ts";
+import { modelRecord } from "./commands/model-record.ts";
+import { modelRemoveAlias } from "./commands/model-remove-alias.ts";
+import { modelSetAlias } from "./commands/model-set-alias.ts";
+import { modelSetCache } from "./commands/model-set-cache.ts";
 import { modelSetKey } from "./commands/model-set-key.ts";
 import { modelTest } from "./commands/model-test.ts";
 import { runCancel } from "./commands/run-cancel.ts";
@@ -48,7 +53,20 @@ const GROUPS: readonly { readonly name: string; readonly about: string; readonly
     about: "runs",
     commands: [runList, runShow, runGraphCommand, runTail, runAnswer, runApprove, runRefuse, runCancel, runRetry],
   },
-  { name: "model", about: "model providers", commands: [modelList, modelSetKey, modelTest] },
+  {
+    name: "model",
+    about: "model providers",
+    commands: [
+      modelList,
+      modelSetKey,
+      modelSetAlias,
+      modelRemoveAlias,
+      modelSetCache,
+      modelClearCache,
+      modelTest,
+      modelRecord,
+    ],
+  },
   { name: "mcp", about: "MCP servers and their tools", commands: [mcpAdd, mcpList, mcpTest, mcpApprove, mcpRemove] },
   {
     name: "external",

@@ -18,6 +18,7 @@ const step = (taskId: string, position: number, fields: Partial<StepView>): Step
   childTaskId: null,
   server: null,
   durationMs: null,
+  notes: null,
   startedAt: AT,
   finishedAt: AT,
   ...fields,

@@ -26,7 +26,7 @@ import {
 } from "@shaman/runs";
 import { parseScript } from "@shaman/scripts";
 import { openObjectStore } from "@shaman/storage";
-import { createOrganizationDirectory } from "@shaman/tenancy";
+import { createOrganizationDirectory, deleteExpiredModelResponses } from "@shaman/tenancy";
 import { createLogger, createMetrics, type HealthCheck, type Logger, type Metrics } from "@shaman/telemetry";
 import { Agent } from "undici";
 import type { WorkerConfig } from "./config.ts";
@@ -52,6 +52,7 @@ const DUE_POLL_MS = 500;
 const SEAL_MS = 5_000;
 const JTI_CLEANUP_MS = 60_000;
 const CHANGES_CLEANUP_MS = 10 * 60_000;
+const MODEL_CACHE_CLEANUP_MS = 60_000;
 const HANDOVER_MS = 5_000;
 
 /** Starts a worker: everything it needs is made here and handed on. */
@@ -168,6 +169,8 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
   every("seal", SEAL_MS, { ...periodic, work: () => sealAudit({ db }, { signal: stopping.signal }) });
   every("jti", JTI_CLEANUP_MS, { ...periodic, work: () => deleteExpiredJtis({ db, clock: systemClock }) });
   every("changes", CHANGES_CLEANUP_MS, { ...periodic, work: () => deleteOldChanges({ db }) });
+  const forget = (): Promise<unknown> => deleteExpiredModelResponses({ db }, stopping.signal);
+  every("model-cache", MODEL_CACHE_CLEANUP_MS, { ...periodic, work: forget });
 
   return {
     log,

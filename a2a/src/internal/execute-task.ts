@@ -3,7 +3,7 @@ import type { AgentDefinition } from "@shaman/agents";
 import type { Db } from "@shaman/db";
 import { fullNameOf, messageText, runAgent, type EngineDeps, type EngineEvent } from "@shaman/engine";
 import { publicMessageOf, userError, type AppError, type JsonObject } from "@shaman/kernel";
-import { costUsd, resolveModel, withListedPrices, type ResolveModelDeps } from "@shaman/llm";
+import { costUsd, resolveModels, withListedPrices, type ResolveModelDeps } from "@shaman/llm";
 import {
   findSharedValue,
   listSharedValues,
@@ -14,7 +14,7 @@ import {
   whenValueShared,
   type RunWatcher,
 } from "@shaman/runs";
-import { defaultSettings, type OrganizationDirectory } from "@shaman/tenancy";
+import { defaultSettings, modelsNamed, type OrganizationDirectory } from "@shaman/tenancy";
 import type { ToolSet } from "@shaman/tools";
 import { createAgentCalls, type AgentCallsDeps } from "./agent-calls.ts";
 
@@ -58,20 +58,18 @@ export async function* executeTask(
   }
   const { definition, repositoryId } = resolved.value;
   const settings = (await deps.organizations.byId(orgId))?.settings ?? defaultSettings;
-  const modelName = modelNameOf(definition, settings.modelAliases);
-  if (modelName === undefined) {
-    yield failed(
-      userError(
-        "model_not_set",
-        `The agent ${definition.name} names no model, and the organization has no model alias "default".`,
-      ),
-    );
+  const models = modelsNamed(settings, definition.model);
+  const [modelName] = models ?? [];
+  if (models === undefined || modelName === undefined) {
+    yield failed(modelNotSet(definition));
     return;
   }
   const { script } = definition;
-  const model = await resolveModel(deps.models, {
+  const model = await resolveModels(deps.models, {
     orgId,
-    model: modelName,
+    models,
+    agent: context.agent,
+    cache: { ...settings.modelCache, ...definition.cache },
     ...(script !== undefined && { script: { text: script.text, fileName: script.file } }),
   });
   if (!model.ok) {
@@ -121,12 +119,13 @@ const recordOf = (
   };
 };
 
-/** The model of an agent, an organization's alias resolved once; `default` is what agents without a model get. */
-const modelNameOf = (definition: AgentDefinition, aliases: Readonly<Record<string, string>>): string | undefined => {
-  const name = definition.model ?? "default";
-  if (name.includes("/")) return name;
-  return Object.hasOwn(aliases, name) ? aliases[name] : undefined;
-};
+const modelNotSet = ({ name, model }: AgentDefinition): AppError =>
+  userError(
+    "model_not_set",
+    model === undefined
+      ? `The agent ${name} names no model, and the organization has no default: ./shaman model set-alias default provider/model`
+      : `The agent ${name} wants the model "${model}", and the organization has no model alias of that name: ./shaman model set-alias ${model} provider/model`,
+  );
 
 const memoryOf = async (db: Db, task: { readonly orgId: string; readonly taskId: string }) => {
   const exchanges = await loadMemory(db, task);

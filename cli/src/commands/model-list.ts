@@ -37,7 +37,7 @@ export const modelList = (parent: Command, cli: Cli): void =>
       const aliasTable = table(
         [
           { title: "alias", cell: ([name]) => name },
-          { title: "model", cell: ([, model]) => model },
+          { title: "model", cell: ([, models]) => [models].flat().join(", then ") },
         ],
         aliases,
       );

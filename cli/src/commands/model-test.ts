@@ -1,7 +1,8 @@
 import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
-import { unwrap } from "@shaman/kernel";
-import { costUsd, resolveModel, withListedPrices, type ModelEvent } from "@shaman/llm";
+import { unwrap, userError } from "@shaman/kernel";
+import { modelStepUsage, costUsd, resolveModels, withListedPrices, type ModelEvent } from "@shaman/llm";
+import { modelsNamed } from "@shaman/tenancy";
 import { Option, type Command } from "commander";
 import { z } from "zod";
 import type { Cli } from "../cli.ts";
@@ -24,10 +25,17 @@ export const modelTest = (parent: Command, cli: Cli): void =>
     input: z.object({ model: z.string(), prompt: z.string(), timeout: seconds }),
     run: async ({ org, model: name, prompt, timeout }, show) => {
       const { id: orgId, settings } = await cli.organization(org);
-      const model = settings.modelAliases[name] ?? name;
+      const models = modelsNamed(settings, name) ?? [];
+      const [model] = models;
+      if (model === undefined) {
+        throw userError(
+          "model_request_invalid",
+          `"${name}" is neither provider/model nor a model alias of this organization.`,
+        );
+      }
       const script = await scriptOf(model);
       const deps = { db: cli.db(), secretKeys: cli.secretKeys(), outbound: cli.outbound() };
-      const port = unwrap(await resolveModel(deps, { orgId, model, ...(script !== undefined && { script }) }));
+      const port = unwrap(await resolveModels(deps, { orgId, models, ...(script !== undefined && { script }) }));
       const startMs = performance.now();
       let firstMs: number | undefined;
       let done: Done | undefined;
@@ -47,12 +55,26 @@ export const modelTest = (parent: Command, cli: Cli): void =>
       if (done === undefined) throw new Error("The model's answer had no end");
       const totalMs = Math.round(performance.now() - startMs);
       const firstTokenMs = Math.round(firstMs ?? totalMs);
-      const usd = costUsd(done.usage, model, withListedPrices(settings.prices));
-      const { inputTokens, outputTokens } = done.usage;
+      const prices = withListedPrices(settings.prices);
+      const used = modelStepUsage(done, (usage, answered) => costUsd(usage, answered, prices));
+      const { inputTokens, outputTokens, costUsd: usd } = used;
+      const tried = done.notes?.tried ?? [];
       const priced = usd === null ? "price not known" : cost(usd);
       show({
-        json: { model, answeredBy: done.model, text: done.text, firstTokenMs, totalMs, ...done.usage, costUsd: usd },
+        json: {
+          model,
+          answeredBy: done.model,
+          text: done.text,
+          firstTokenMs,
+          totalMs,
+          ...done.usage,
+          inputTokens,
+          outputTokens,
+          costUsd: usd,
+          tried,
+        },
         text:
+          tried.map((each) => `${safe(each.model)} did not answer: ${safe(each.message)}\n`).join("") +
           `${safe(done.text).trim()}\n\n${done.model} answered in ${totalMs} ms (first token after ${firstTokenMs} ms), ` +
           `${inputTokens} tokens in, ${outputTokens} out, ${priced}.\n`,
       });

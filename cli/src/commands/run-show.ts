@@ -91,5 +91,21 @@ const describe = (run: RunDetail, nowMs: number): string => {
     return `${who}: ${safe(textOfMessage(message))}\n`;
   });
   const artifacts = run.artifacts.map(artifactText);
-  return [head, run.stepList.length === 0 ? "No steps yet.\n" : steps, ...tree, ...messages, ...artifacts].join("\n");
+  const notes = run.stepList.flatMap(notesOf);
+  const list = run.stepList.length === 0 ? "No steps yet.\n" : steps;
+  return [head, list, ...notes, ...tree, ...messages, ...artifacts].join("\n");
+};
+
+const modelNotes = z.object({
+  tried: z.array(z.object({ model: z.string(), code: z.string(), message: z.string() })).default([]),
+  cached: z.boolean().default(false),
+});
+
+const notesOf = (step: StepView): string[] => {
+  const parsed = modelNotes.safeParse(step.notes);
+  if (!parsed.success) return [];
+  const { tried, cached } = parsed.data;
+  const lines = tried.map(({ model, message }) => `step ${step.position}: ${model} did not answer: ${safe(message)}\n`);
+  if (tried.length > 0) lines.push(`step ${step.position}: ${step.model ?? "another model"} answered\n`);
+  return cached ? [...lines, `step ${step.position}: answered from the cache\n`] : lines;
 };

@@ -334,6 +334,80 @@ describe("a tool call that cannot be", () => {
   });
 });
 
+describe("an agent that promises a form of its output", () => {
+  const definition: AgentDefinition = {
+    ...DEFINITION,
+    output: { type: "object", required: ["total"], properties: { total: { type: "number" } } },
+  };
+  const outputsOf = (events: readonly EngineEvent[]) =>
+    events.flatMap((event) => (event.type === "artifact" && event.chunk.name === "output" ? [event.chunk] : []));
+
+  test("asks the model for it, and gives the result as data beside the text", async () => {
+    const { events, requests, last } = await run(byTurn([{ calls: [write("a")] }, { text: ['{"total"', ": 3}"] }]), {
+      definition,
+    });
+    expect(requests.map(({ outputSchema }) => outputSchema)).toEqual([definition.output, definition.output]);
+    expect(outputsOf(events)).toEqual([
+      {
+        artifactId: "output-3",
+        name: "output",
+        parts: [{ data: { total: 3 }, mediaType: "application/json" }],
+        append: false,
+        lastChunk: true,
+      },
+    ]);
+    const text = events.flatMap((event) =>
+      event.type === "artifact" && event.chunk.artifactId === "response-3" ? event.chunk.parts : [],
+    );
+    expect(text).toEqual([{ text: '{"total"' }, { text: ": 3}" }, { text: "" }]);
+    expect(last).toEqual({ type: "completed" });
+  });
+
+  const REPAIRED = byTurn([{ text: ["three"] }, { text: ['{"total": 3}'] }]);
+
+  test("lets the model mend its answer once, as a step of its own, and takes the first one back", async () => {
+    const { events, steps, requests, last } = await run(REPAIRED, { definition });
+    expect(steps.map(({ position, kind }) => [position, kind])).toEqual([
+      [1, "model"],
+      [2, "model"],
+    ]);
+    expect(requests[1]?.messages.slice(-2)).toEqual([
+      { role: "assistant", text: "three", toolCalls: [] },
+      { role: "user", text: expect.stringContaining("not one JSON value") },
+    ]);
+    const first = events.flatMap((event) =>
+      event.type === "artifact" && event.chunk.artifactId === "response-1" ? [event.chunk] : [],
+    );
+    expect(first.at(-1)).toMatchObject({ parts: [{ text: "" }], append: false, lastChunk: true });
+    expect(outputsOf(events).map(({ artifactId }) => artifactId)).toEqual(["output-2"]);
+    expect(last).toEqual({ type: "completed" });
+  });
+
+  test("comes to the same end from any recorded step", async () => {
+    const whole = await run(REPAIRED, { definition });
+    for (const count of [1, 2]) {
+      const { steps, events, last } = await run(REPAIRED, { definition, recorded: whole.steps.slice(0, count) });
+      expect(steps).toEqual(whole.steps.slice(count));
+      expect(outputsOf(events)).toEqual(outputsOf(whole.events));
+      expect(last).toEqual(whole.last);
+    }
+  });
+
+  test("fails as output_invalid when the mended answer does not fit either, and asks no third time", async () => {
+    const { events, requests, last } = await run(() => ({ text: ['{"total": "3"}'] }), { definition });
+    expect(requests).toHaveLength(2);
+    expect(failureCode(last)).toBe("output_invalid");
+    expect(outputsOf(events)).toEqual([]);
+  });
+
+  test("may not mend beyond its limits", async () => {
+    const budget = { steps: 1, toolCalls: 10, tokens: 10_000, costUsd: 10, depth: 5 };
+    const { requests, last } = await run(REPAIRED, { definition, budget });
+    expect(requests).toHaveLength(1);
+    expect(failureCode(last)).toBe("limit_reached");
+  });
+});
+
 describe("limits", () => {
   const endless: Script = ({ turn }) => ({ text: ["Still at it"], calls: [write(`a${turn}`)] });
   const budget = { steps: 10, toolCalls: 10, tokens: 10_000, costUsd: 10, depth: 5 };

@@ -1,7 +1,14 @@
 import { renderPrompt } from "@shaman/agents";
 import { abortAfter, AppError, publicMessageOf, toAppError, type Json } from "@shaman/kernel";
-import { isRetryableModelError, type ModelMessage, type ToolCall, type ToolSpec } from "@shaman/llm";
-import { parsedJson, responseArtifactId } from "@shaman/runs";
+import {
+  isRetryableModelError,
+  modelStepUsage,
+  type ModelMessage,
+  type ModelNotes,
+  type ToolCall,
+  type ToolSpec,
+} from "@shaman/llm";
+import { parsedJson, parsedJsonObject, responseArtifactId } from "@shaman/runs";
 import { callAgentSpec, PLATFORM_TOOL_SPECS, type Tool, type ToolSet } from "@shaman/tools";
 import { z } from "zod";
 import { createMeter, limitReached, refuse } from "./budget.ts";
@@ -18,6 +25,7 @@ import {
   type RunAgentInput,
   type RunState,
 } from "./run-state.ts";
+import { judgeOutput, outputArtifact, outputSchemaOf, withdrawnArtifact } from "./structured-output.ts";
 import { toolSteps } from "./tool-steps.ts";
 import { capText } from "./tool-text.ts";
 
@@ -55,6 +63,7 @@ export async function* runAgent(deps: EngineDeps, input: RunAgentInput): Events 
       written: new Map(),
       position: 0,
       turn: 0,
+      repairs: 0,
       untold: undefined,
     };
     const answer = yield* conversation(state);
@@ -112,6 +121,25 @@ const usableTools = (
   return { tools, problems };
 };
 
+/** Whether the answer is the task's result; if it is not, the conversation now asks the model to mend it. */
+async function* settleOutput(state: RunState, answer: ModelOutput): Events<boolean> {
+  const verdict = judgeOutput(state.input.definition.output, { text: answer.text, repairs: state.repairs });
+  switch (verdict.kind) {
+    case "free":
+      return true;
+    case "fits":
+      yield { type: "artifact", chunk: outputArtifact(state.position, verdict.value) };
+      return true;
+    case "invalid":
+      throw new RunFailed(verdict.failure);
+    case "repair":
+      state.repairs += 1;
+      yield { type: "artifact", chunk: withdrawnArtifact(responseArtifactId(state.position)) };
+      state.messages.push(verdict.message);
+      return false;
+  }
+}
+
 const openingMessages = ({ definition, message, memory }: RunAgentInput): ModelMessage[] => {
   const prompt = messageText(message);
   const messages: ModelMessage[] = [{ role: "system", text: renderPrompt(definition, prompt) }];
@@ -127,8 +155,8 @@ async function* conversation(state: RunState): Events<ModelOutput> {
   for (;;) {
     const answer = yield* modelStep(state);
     if (answer.finishReason === "content_filter") throw new RunFailed(contentFiltered());
-    if (answer.toolCalls.length === 0) return answer;
-    yield* toolSteps(state, answer.toolCalls);
+    if (answer.toolCalls.length > 0) yield* toolSteps(state, answer.toolCalls);
+    else if (yield* settleOutput(state, answer)) return answer;
   }
 }
 
@@ -147,9 +175,9 @@ async function* modelStep(state: RunState): Events<ModelOutput> {
   }
   refuse(state.meter.beforeModel());
   yield* untilCommitted(state, state.signal);
-  const { usage, ...answer } = yield* callModel(state, responseArtifactId(position));
+  const { usage, notes, ...answer } = yield* callModel(state, responseArtifactId(position));
   if (Buffer.byteLength(JSON.stringify(answer)) > MAX_ANSWER_BYTES) throw new RunFailed(answerTooLarge());
-  yield tell(state, { position, kind: "model", name, inputHash, state: "done", output: toJson(answer), usage });
+  yield tell(state, { position, kind: "model", name, inputHash, state: "done", output: toJson(answer, notes), usage });
   state.meter.afterModel(usage);
   return remember(state, answer);
 }
@@ -164,6 +192,7 @@ async function* callModel(state: RunState, artifactId: string) {
   const { deps, input, signal } = state;
   const { definition } = input;
   const maxOutputTokens = state.meter.maxOutputTokens();
+  const outputSchema = outputSchemaOf(definition.output);
   let append = false;
   const request = {
     model: input.modelName,
@@ -172,6 +201,7 @@ async function* callModel(state: RunState, artifactId: string) {
     turn: state.turn,
     messageId: typeof input.message.messageId === "string" ? input.message.messageId : "",
     signal,
+    ...(outputSchema !== undefined && { outputSchema }),
     ...(definition.temperature !== undefined && { temperature: definition.temperature }),
     ...(maxOutputTokens !== undefined && { maxOutputTokens }),
   };
@@ -183,8 +213,8 @@ async function* callModel(state: RunState, artifactId: string) {
     }
     // The answer is complete only now; the empty text says so without repeating it.
     if (append) yield textChunk({ artifactId, text: "", append: true, lastChunk: true });
-    const { text, toolCalls, finishReason, usage, model } = event;
-    return { text, toolCalls, finishReason, usage: { ...usage, model, costUsd: deps.costUsd(usage, model) } };
+    const { text, toolCalls, finishReason, notes } = event;
+    return { text, toolCalls, finishReason, notes, usage: modelStepUsage(event, deps.costUsd) };
   }
   throw new AppError({
     code: "model_unavailable",
@@ -223,10 +253,11 @@ const resultText = ({ input, written }: RunState, answer: ModelOutput): string =
     input.toolOutputBytes,
   );
 
-const toJson = (value: ModelOutput): Json => ({
+const toJson = (value: ModelOutput, notes: ModelNotes | undefined): Json => ({
   text: value.text,
   toolCalls: value.toolCalls.map(({ id, name, input }) => ({ id, name, input })),
   finishReason: value.finishReason,
+  ...(notes !== undefined && { notes: parsedJsonObject.parse(notes) }),
 });
 
 const answerTooLarge = (): Failure => {

@@ -72,6 +72,8 @@ export type RunState = {
   readonly written: Map<number, string>;
   position: number;
   turn: number;
+  /** How often the model has been asked to mend its answer. */
+  repairs: number;
   /** The last finished step that this attempt told of and that is not known to be committed. */
   untold: { readonly position: number; readonly kind: StepRecord["kind"] } | undefined;
 };

@@ -1,9 +1,12 @@
-export { isRetryableModelError, MODEL_ERROR_CODES, type ModelErrorCode } from "./model-error.ts";
+export { billedUsageOf, isRetryableModelError, MODEL_ERROR_CODES, type ModelErrorCode } from "./model-error.ts";
 export type {
   FinishReason,
+  BilledUsage,
   Model,
+  ModelAttempt,
   ModelEvent,
   ModelMessage,
+  ModelNotes,
   ModelRequest,
   ModelUsage,
   ToolCall,
@@ -19,5 +22,6 @@ export {
   type ProviderKind,
   type ProviderSettings,
 } from "./provider/provider-model.ts";
-export { resolveModel, type ModelReference, type ResolveModelDeps } from "./resolve-model.ts";
+export { resolveModels, type ModelListReference, type ResolveModelDeps } from "./resolve-model.ts";
 export { createScriptedModel } from "./scripted/scripted-model.ts";
+export { modelStepUsage } from "./step-usage.ts";

@@ -1,5 +1,7 @@
 import { AppError } from "@shaman/kernel";
 
+import type { BilledUsage } from "./model-port.ts";
+
 /** Every code a model call throws. */
 export const MODEL_ERROR_CODES = [
   "model_rate_limited",
@@ -24,6 +26,21 @@ const RETRYABLE: ReadonlySet<string> = new Set<ModelErrorCode>([
 /** Whether the same request may succeed later; how much later is `error.retryAfterMs`, when the provider said so. */
 export const isRetryableModelError = (error: unknown): boolean =>
   error instanceof AppError && RETRYABLE.has(error.code);
+
+const billed = new WeakMap<AppError, readonly BilledUsage[]>();
+
+/** The same error, which from now on says what its call cost all the same. */
+export const withBilledUsage = (error: AppError, usage: readonly BilledUsage[]): AppError => {
+  if (usage.length > 0) billed.set(error, usage);
+  return error;
+};
+
+/**
+ * Tokens that providers counted for a call that then failed: a stream that was cut, an error in the middle, an abort.
+ * They are paid for like any others. Empty where nothing was counted or the provider did not come to say it.
+ */
+export const billedUsageOf = (error: unknown): readonly BilledUsage[] =>
+  error instanceof AppError ? (billed.get(error) ?? []) : [];
 
 /** The caller's signal was aborted before the answer was complete. */
 export const modelAborted = (cause?: unknown): AppError =>

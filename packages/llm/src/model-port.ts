@@ -1,4 +1,5 @@
 import type { Json, JsonObject } from "@shaman/kernel";
+import type { RequestDigest } from "@shaman/scripts";
 
 /** A tool the model may call; `inputSchema` is a JSON Schema object. */
 export type ToolSpec = { readonly name: string; readonly description: string; readonly inputSchema: JsonObject };
@@ -19,12 +20,20 @@ export type ModelMessage =
   | { readonly role: "assistant"; readonly text: string; readonly toolCalls: readonly ToolCall[] }
   | { readonly role: "tool"; readonly results: readonly ToolResult[] };
 
-/** Tokens of one call. `cachedInputTokens` are part of `inputTokens`, not in addition to them. */
+/** Tokens of one call, by the provider's own account. */
 export type ModelUsage = {
   readonly inputTokens: number;
   readonly outputTokens: number;
+  /** Part of `inputTokens`: read from the provider's cache. */
   readonly cachedInputTokens: number;
+  /** Part of `inputTokens`: written into the provider's cache, which some charge for. */
+  readonly cacheWriteInputTokens?: number;
+  /** Part of `outputTokens`: thought, and not shown. */
+  readonly reasoningTokens?: number;
 };
+
+/** What a provider will charge for a call that gave no answer. */
+export type BilledUsage = { readonly model: string; readonly usage: ModelUsage };
 
 export type ModelRequest = {
   /** `provider/model`, such as `openai/gpt-5` or `scripted/greeting.yaml`. */
@@ -33,6 +42,8 @@ export type ModelRequest = {
   readonly tools: readonly ToolSpec[];
   readonly temperature?: number;
   readonly maxOutputTokens?: number;
+  /** A JSON Schema that the answer's text should fit where it calls no tool. Providers are asked for it; nobody checks it here. */
+  readonly outputSchema?: JsonObject;
   /** Which model call of its task this is, counted from 1. */
   readonly turn: number;
   /** The id of the caller's message that the task answers. */
@@ -41,6 +52,25 @@ export type ModelRequest = {
 };
 
 export type FinishReason = "stop" | "tool_calls" | "length" | "content_filter";
+
+/** A model of a list that was asked and did not answer, before another one did. */
+export type ModelAttempt = {
+  /** `provider/model` as the list names it. */
+  readonly model: string;
+  /** The code of its error, and the reason for operators. */
+  readonly code: string;
+  readonly message: string;
+};
+
+/** How an answer came about, for the record. */
+export type ModelNotes = {
+  /** In the order in which they were asked. */
+  readonly tried?: readonly ModelAttempt[];
+  /** Nobody was asked: the same was asked before. */
+  readonly cached?: true;
+  /** What a provider's model was asked, so that its answer can be played again to the same. */
+  readonly request?: RequestDigest;
+};
 
 /** `text` carries one more piece of the answer; `done` comes once, last, and carries the whole of it. */
 export type ModelEvent =
@@ -53,6 +83,9 @@ export type ModelEvent =
       readonly finishReason: FinishReason;
       /** The model that answered, by the provider's own account. */
       readonly model: string;
+      /** What models that did not answer counted all the same. */
+      readonly billed?: readonly BilledUsage[];
+      readonly notes?: ModelNotes;
     };
 
 /**

@@ -31,3 +31,18 @@ test("an organization's prices go before the listed ones", () => {
   expect(costUsd(usage, "openai/gpt-5-mini", withListedPrices(own))).not.toBeNull();
   expect(priceTableSchema.safeParse({ "openai/gpt-5": { input: -1, cached: 0, output: 1 } }).success).toBe(false);
 });
+
+test("input written into the provider's cache has its own price, and without one costs what other input does", () => {
+  const written = {
+    inputTokens: 1_000_000,
+    outputTokens: 0,
+    cachedInputTokens: 200_000,
+    cacheWriteInputTokens: 500_000,
+  };
+  const price = { input: 2, cached: 0.2, output: 8 };
+  expect(costUsd(written, "a/b", { "a/b": price })).toBeCloseTo(0.8 * 2 + 0.2 * 0.2, 10);
+  expect(costUsd(written, "a/b", { "a/b": { ...price, cacheWrite: 2.5 } })).toBeCloseTo(
+    0.3 * 2 + 0.5 * 2.5 + 0.2 * 0.2,
+    10,
+  );
+});

@@ -5,9 +5,17 @@ import type { ModelUsage } from "./model-port.ts";
 
 const usdPerMillion = z.number().min(0).max(1_000_000);
 
-const modelPrice = z.strictObject({ input: usdPerMillion, cached: usdPerMillion, output: usdPerMillion });
+const modelPrice = z.strictObject({
+  input: usdPerMillion,
+  cached: usdPerMillion,
+  cacheWrite: usdPerMillion.optional(),
+  output: usdPerMillion,
+});
 
-/** Prices by `provider/model`, in USD per million tokens; `cached` is for input tokens read from the provider's cache. */
+/**
+ * Prices by `provider/model`, in USD per million tokens. `cached` is for input read from the provider's cache, `cacheWrite`
+ * for input written into it: where it is absent, that costs what other input does.
+ */
 export const priceTableSchema = z.record(z.string().min(3).max(200), modelPrice);
 export type PriceTable = z.infer<typeof priceTableSchema>;
 
@@ -35,6 +43,10 @@ export const costUsd = (usage: ModelUsage, model: string, prices: PriceTable): n
   const price = priceOf(model, prices);
   if (price === undefined) return model.startsWith("scripted/") ? 0 : null;
   const cached = Math.min(usage.cachedInputTokens, usage.inputTokens);
-  const micros = (usage.inputTokens - cached) * price.input + cached * price.cached + usage.outputTokens * price.output;
-  return micros / TOKENS_PER_PRICE;
+  const written = Math.min(usage.cacheWriteInputTokens ?? 0, usage.inputTokens - cached);
+  const input =
+    (usage.inputTokens - cached - written) * price.input +
+    cached * price.cached +
+    written * (price.cacheWrite ?? price.input);
+  return (input + usage.outputTokens * price.output) / TOKENS_PER_PRICE;
 };

@@ -5,9 +5,10 @@ import { createOutbound } from "@shaman/outbound";
 import { parseSecretKeys, seal, secretIdentity, type SecretKeys } from "@shaman/secrets";
 import { startModelServer, testDatabase, type TestDatabase } from "@shaman/testkit";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { z } from "zod";
 
 import type { ModelEvent } from "./model-port.ts";
-import { resolveModel, type ModelReference, type ResolveModelDeps } from "./resolve-model.ts";
+import { resolveModel, resolveModels, type ModelReference, type ResolveModelDeps } from "./resolve-model.ts";
 
 const newKeys = (): SecretKeys => {
   const parsed = parseSecretKeys(`a:${randomBytes(32).toString("base64url")}`);
@@ -140,4 +141,71 @@ test("a script needs no credential, and its problems are told", async () => {
     "model_script_invalid",
   );
   expect(await codeOf({ orgId, model, script: { text: "turns:\n  - text: hi\n", fileName: "desk.yaml" } })).toBe("ok");
+});
+
+test("the provider's cache is kept apart by organization and agent", async () => {
+  const server = await startModelServer({ wire: "openai", replies: () => ({ text: ["hi"] }) });
+  const [one, other] = [await database.givenOrg(), await database.givenOrg()];
+  const asked = [
+    [one.orgId, "repo:A"],
+    [one.orgId, "repo:A"],
+    [one.orgId, "repo:B"],
+    [other.orgId, "repo:A"],
+  ] as const;
+  for (const { orgId } of [one, other]) {
+    await store(orgId, { provider: "openai", kind: "openai", baseUrl: server.baseUrl });
+  }
+  for (const [orgId, agent] of asked) {
+    const resolved = await resolveModels(deps(), { orgId, models: ["openai/m"], agent });
+    if (!resolved.ok) throw resolved.error;
+    const messages = [{ role: "user" as const, text: "hello" }];
+    const { signal } = new AbortController();
+    for await (const _ of resolved.value.stream({
+      model: "openai/m",
+      messages,
+      tools: [],
+      turn: 1,
+      messageId: "m",
+      signal,
+    }));
+  }
+  const key = z.object({ prompt_cache_key: z.string().max(64) });
+  const keys = server.requests.map(({ body }) => key.parse(body).prompt_cache_key);
+  expect(keys[0]).toBe(keys[1]);
+  expect(new Set(keys).size).toBe(3);
+  await server.close();
+});
+
+test("a list is refused where any of its models cannot be used, and asks in its order where all can", async () => {
+  const { orgId } = await database.givenOrg();
+  const [away, here] = [
+    await startModelServer({ wire: "openai", replies: () => ({ status: 500 }) }),
+    await startModelServer({ wire: "openai", replies: () => ({ text: ["hi"] }) }),
+  ];
+  await store(orgId, { provider: "away", kind: "openai-compatible", baseUrl: away.baseUrl });
+  const models = ["away/a", "here/b"];
+  const early = await resolveModels(deps(), { orgId, models });
+  expect(early.ok ? "ok" : early.error.code).toBe("model_unknown_provider");
+  await store(orgId, { provider: "here", kind: "openai-compatible", baseUrl: here.baseUrl });
+  const resolved = await resolveModels(deps(), { orgId, models });
+  if (!resolved.ok) throw resolved.error;
+  const messages = [{ role: "user" as const, text: "hello" }];
+  const { signal } = new AbortController();
+  const events: ModelEvent[] = [];
+  for await (const event of resolved.value.stream({
+    model: "away/a",
+    messages,
+    tools: [],
+    turn: 1,
+    messageId: "m",
+    signal,
+  })) {
+    events.push(event);
+  }
+  expect(events.at(-1)).toMatchObject({
+    text: "hi",
+    notes: { tried: [{ model: "away/a", code: "model_unavailable" }] },
+  });
+  expect(here.requests[0]?.body).toMatchObject({ model: "b" });
+  await Promise.all([away.close(), here.close()]);
 });

@@ -1,9 +1,13 @@
+import { hash } from "node:crypto";
+
 import type { Db } from "@shaman/db";
 import { AppError, err, ok, userError, type Result, type Secret } from "@shaman/kernel";
 import type { Outbound } from "@shaman/outbound";
 import { open, secretIdentity, type SecretKeys } from "@shaman/secrets";
 import { z } from "zod";
 
+import { createCachedModel } from "./cached-model.ts";
+import { createFallbackModel } from "./fallback-model.ts";
 import type { Model } from "./model-port.ts";
 import type { ModelTimeouts } from "./provider/phase-timer.ts";
 import {
@@ -12,19 +16,26 @@ import {
   type ProviderKind,
   type ProviderSettings,
 } from "./provider/provider-model.ts";
+import { withRequestDigest } from "./request-digest.ts";
 import { createScriptedModel } from "./scripted/scripted-model.ts";
 
 export type ResolveModelDeps = {
-  readonly db: Pick<Db, "withOrg">;
+  readonly db: Pick<Db, "withOrg" | "batch">;
   readonly secretKeys: SecretKeys;
   readonly outbound: Pick<Outbound, "fetchWith">;
   readonly timeouts?: Partial<ModelTimeouts>;
+  /** Hears what goes wrong with the cache of answers, which fails no call. */
+  readonly onCacheError?: (error: unknown) => void;
 };
 
 export type ModelReference = {
   readonly orgId: string;
   /** `provider/model`; the model's name may hold slashes too. */
   readonly model: string;
+  /** The agent that asks, where one does: its calls begin alike, which providers that cache want to know. */
+  readonly agent?: string;
+  /** Whether and how long answers are reused; a time of 0 is not at all. */
+  readonly cache?: { readonly seconds: number; readonly maxAnswers: number };
   /** For `scripted/…`: the file beside the agent. */
   readonly script?: { readonly text: string; readonly fileName: string };
 };
@@ -93,6 +104,9 @@ const apiKeyOf = (
   );
 };
 
+/** Hashed, because a provider takes 64 characters and need not learn our names. */
+const promptCacheKey = (orgId: string, agent: string): string => hash("sha256", `${orgId}\n${agent}`, "base64url");
+
 const unknownProvider = (provider: string): Result<never> =>
   err(
     userError(
@@ -124,6 +138,21 @@ const createScripted = (script: string, fileName: string): Result<Model> => {
   }
 };
 
+const cached = (
+  deps: ResolveModelDeps,
+  { orgId, model: name, cache }: ModelReference,
+  provider: { readonly settings: ProviderSettings; readonly model: Model },
+): Model => {
+  if (cache === undefined || cache.seconds === 0) return provider.model;
+  const { db, onCacheError } = deps;
+  const source = [provider.settings.kind, provider.settings.baseUrl, name];
+  return createCachedModel(
+    { db, ...(onCacheError !== undefined && { onError: onCacheError }) },
+    { orgId, ...cache, source },
+    provider.model,
+  );
+};
+
 /**
  * Finds the model that a name means for an organization: its script, or its provider's API with the organization's
  * key. Errors: `model_unknown_provider`, `model_script_invalid`, `model_request_invalid` for a name that is none,
@@ -151,9 +180,35 @@ export const resolveModel = async (deps: ResolveModelDeps, reference: ModelRefer
     name: provider,
     baseUrl,
     ...(apiKey.value !== undefined && { apiKey: apiKey.value }),
+    ...(reference.agent !== undefined && { promptCacheKey: promptCacheKey(orgId, reference.agent) }),
   };
   const { timeouts } = deps;
-  return ok(
-    createProviderModel({ fetch: deps.outbound.fetchWith(STREAM_LIMITS), ...(timeouts && { timeouts }) }, settings),
-  );
+  const fetch = deps.outbound.fetchWith(STREAM_LIMITS);
+  const provided = createProviderModel({ fetch, ...(timeouts && { timeouts }) }, settings);
+  return ok(withRequestDigest(cached(deps, reference, { settings, model: provided })));
+};
+
+export type ModelListReference = Omit<ModelReference, "model"> & {
+  /** `provider/model`, in the order in which they are asked. */
+  readonly models: readonly string[];
+};
+
+/**
+ * The models of a list as one, which asks the next where the one before is away. Every one of them must be usable, so
+ * that a wrong name or a missing key shows at once and not on the day when the first provider fails. Errors as
+ * `resolveModel`.
+ */
+export const resolveModels = async (
+  deps: ResolveModelDeps,
+  { models, ...reference }: ModelListReference,
+): Promise<Result<Model>> => {
+  const resolved = await Promise.all(models.map((model) => resolveModel(deps, { ...reference, model })));
+  const candidates: { name: string; model: Model }[] = [];
+  for (const [index, each] of resolved.entries()) {
+    if (!each.ok) return each;
+    candidates.push({ name: models[index] ?? "", model: each.value });
+  }
+  const [only, ...others] = candidates;
+  if (only === undefined) return err(userError("model_request_invalid", "A list of models needs at least one."));
+  return ok(others.length === 0 ? only.model : createFallbackModel(candidates));
 };

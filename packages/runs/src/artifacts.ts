@@ -34,7 +34,8 @@ export const isPlainText = (part: JsonObject): part is { readonly text: string; 
   return Object.keys(part).every((key) => key === "text" || (key === "mediaType" && part.mediaType === "text/plain"));
 };
 
-const isWithdrawn = ({ parts: [part, ...others] }: { readonly parts: readonly JsonObject[] }): boolean =>
+/** Whether an artifact was taken back: A2A has no word for that, so that it became empty. */
+export const isWithdrawn = ({ parts: [part, ...others] }: { readonly parts: readonly JsonObject[] }): boolean =>
   others.length === 0 && part !== undefined && isPlainText(part) && part.text === "";
 
 /** The artifacts that a task's events add up to, without those that were withdrawn. */

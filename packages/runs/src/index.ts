@@ -23,6 +23,8 @@ export { controlRun } from "./manage/control-run.ts";
 export type { ControlledRun, ControlRunInput } from "./manage/control-run.ts";
 export { getRun } from "./manage/get-run.ts";
 export type { RunDetail, StepView, WaitingView } from "./manage/get-run.ts";
+export { listModelAnswers } from "./manage/list-model-answers.ts";
+export type { ModelAnswer } from "./manage/list-model-answers.ts";
 export { listRuns, listRunsInput } from "./manage/list-runs.ts";
 export type { ListRunsInput, RunPage } from "./manage/list-runs.ts";
 export { replyRun } from "./manage/reply-run.ts";

@@ -1,6 +1,7 @@
 import type { Db } from "@shaman/db";
 import type { JsonObject } from "@shaman/kernel";
 import { z } from "zod";
+import { isWithdrawn } from "./artifacts.ts";
 import { parsedJsonObject } from "./json-schema.ts";
 
 const MAX_EXCHANGES = 20;
@@ -32,6 +33,6 @@ export const loadMemory = async (
   ]);
   return (found?.rows ?? []).toReversed().map((one) => {
     const { message, artifacts } = row.parse(one);
-    return { message, answer: artifacts.flat() };
+    return { message, answer: artifacts.filter((parts) => !isWithdrawn({ parts })).flat() };
   });
 };

@@ -176,7 +176,13 @@ export const createRunRecorder = (
   };
 
   const tell = (taskId: string, { event, record }: TakenChunk): void => {
-    if (record !== undefined) pending.artifacts.push(record);
+    if (record !== undefined) {
+      // One statement writes them all, and may write each only once.
+      const { artifactId } = record;
+      const earlier = pending.artifacts.findIndex((each) => each.taskId === taskId && each.artifactId === artifactId);
+      if (earlier !== -1) pending.artifacts.splice(earlier, 1);
+      pending.artifacts.push(record);
+    }
     if (event === undefined) return;
     const last = pending.events.at(-1);
     if (options.coalesceMs > 0 && last?.taskId === taskId && mergesInto(last, event)) {

@@ -1,6 +1,6 @@
 import type { Db, Row, SharedWork } from "@shaman/db";
 import type { JsonObject } from "@shaman/kernel";
-import { foldArtifacts, type ArtifactView } from "./artifacts.ts";
+import { foldArtifacts, isWithdrawn, type ArtifactView } from "./artifacts.ts";
 import { runEvent } from "./events.ts";
 import { expiredArtifact } from "./expire-artifacts.ts";
 import { TASK_STATES, type TaskState } from "./states.ts";
@@ -82,7 +82,8 @@ const chunkRow = z.array(runEvent);
 const toTaskView = (query: TaskQuery, row: Row): TaskView => {
   const state = z.enum(TASK_STATES).parse(row.state);
   const chunks = row.chunks === null ? [] : chunkRow.parse(row.chunks);
-  const artifacts: readonly ArtifactView[] = row.artifacts ?? foldArtifacts(chunks);
+  const stored: readonly ArtifactView[] | null = row.artifacts;
+  const artifacts = stored?.filter((artifact) => !isWithdrawn(artifact)) ?? foldArtifacts(chunks);
   return {
     orgId: query.orgId,
     runId: row.run_id,

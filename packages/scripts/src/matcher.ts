@@ -1,6 +1,6 @@
 import { RE2JS } from "re2js";
 
-import type { Asked } from "./asked.ts";
+import type { Asked, RequestDigest } from "./asked.ts";
 import type { ScriptTurn, TextPattern } from "./script-schema.ts";
 
 /** Adds the named captures it finds to `captures`; tells whether the text agrees. */
@@ -57,6 +57,15 @@ const toolResultMatcher = (wanted: NonNullable<Match["toolResult"]>): Matcher =>
     );
 };
 
+export const DIGEST_PARTS = ["system", "messages", "tools", "settings"] as const;
+
+const requestMatcher =
+  (wanted: RequestDigest): Matcher =>
+  (asked) => {
+    const request = asked.request?.();
+    return request !== undefined && DIGEST_PARTS.every((part) => request[part] === wanted[part]);
+  };
+
 /** The conditions of one turn, cheapest first; all must hold. */
 export const compileMatch = (match: ScriptTurn["match"]): Matcher => {
   const tests: Matcher[] = [];
@@ -68,6 +77,7 @@ export const compileMatch = (match: ScriptTurn["match"]): Matcher => {
     const test = equalsTest(match.messageId);
     tests.push((asked, captures) => test(asked.messageId, captures));
   }
+  if (match?.request !== undefined) tests.push(requestMatcher(match.request));
   if (match?.toolResult !== undefined) tests.push(toolResultMatcher(match.toolResult));
   if (match?.prompt !== undefined) {
     const test = containsTest(match.prompt);

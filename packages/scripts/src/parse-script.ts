@@ -1,6 +1,7 @@
 import { err, ok, type Json, type Result } from "@shaman/kernel";
 import { isNode, LineCounter, parseDocument, type Document } from "yaml";
 
+import type { RequestDigest } from "./asked.ts";
 import { compileMatch, compilePattern, type Matcher } from "./matcher.ts";
 import { scriptSchema, type ScriptTurn } from "./script-schema.ts";
 import { jsonTemplate, placeholdersOf, textsIn, textTemplate, type Template } from "./template.ts";
@@ -18,6 +19,8 @@ export type Turn = {
   /** The turn's conditions as the author wrote them, for messages. */
   readonly summary: string;
   readonly matches: Matcher;
+  /** The request that a recorded turn answers. */
+  readonly request: RequestDigest | undefined;
   readonly chunks: readonly Chunk[];
   /** Waited once before a turn without text. */
   readonly silentDelayMs: number;
@@ -93,6 +96,8 @@ const checkTurn = (turn: ScriptTurn, at: Path): Checked => {
     const names = [...known].map((name) => `{{${name}}}`).join(", ");
     problems.push({ path: [...at, ...path], message: `quotes {{${unknown}}}, but this turn only has ${names}` });
   };
+  // What a model once wrote is no template, whatever it looks like.
+  if (turn.match?.request !== undefined) return { problems, program };
   const texts = typeof turn.text === "string" ? [turn.text] : (turn.text ?? []);
   quote(
     ["text"],
@@ -111,18 +116,26 @@ const summaryOf = (match: ScriptTurn["match"]): string =>
         .map(([key, value]) => `${key} ${JSON.stringify(value)}`)
         .join(" and ");
 
+const literal =
+  <T>(value: T): Template<T> =>
+  () =>
+    value;
+
 const compileTurn = (turn: ScriptTurn, line: number): Turn => {
+  const request = turn.match?.request;
+  const [ofText, ofJson] = request === undefined ? [textTemplate, jsonTemplate] : [literal<string>, literal<Json>];
   const delayMs = turn.delayMs ?? 0;
   const texts = typeof turn.text === "string" ? [turn.text] : (turn.text ?? []);
   const chunks = texts.map((chunk) =>
     typeof chunk === "string"
-      ? { text: textTemplate(chunk), delayMs }
-      : { text: textTemplate(chunk.text), delayMs: chunk.delayMs ?? delayMs },
+      ? { text: ofText(chunk), delayMs }
+      : { text: ofText(chunk.text), delayMs: chunk.delayMs ?? delayMs },
   );
-  const toolCalls = (turn.toolCalls ?? []).map(({ name, input }) => ({ name, input: jsonTemplate(input ?? {}) }));
+  const toolCalls = (turn.toolCalls ?? []).map(({ name, input }) => ({ name, input: ofJson(input ?? {}) }));
   return {
     line,
-    summary: summaryOf(turn.match),
+    request,
+    summary: request === undefined ? summaryOf(turn.match) : "a recorded request",
     matches: compileMatch(turn.match),
     chunks,
     silentDelayMs: chunks.length === 0 ? delayMs : 0,

@@ -14,6 +14,9 @@ import { z } from "zod";
  *     usage: {inputTokens: 120, outputTokens: 6}
  *   - error: {status: 429, retryAfterSeconds: 2}
  * ```
+ *
+ * A turn with `match: {request: …}` is a recording of a real model (`./shaman model record`): it answers exactly the request
+ * it was recorded from, and its texts are taken as they are.
  */
 const MAX_TURNS = 200;
 const MAX_CHUNKS = 5_000;
@@ -39,6 +42,8 @@ const chunkSchema = z.union([z.string(), z.strictObject({ text: z.string(), dela
   error: "must be a text, or {text, delayMs}",
 });
 
+const digest = z.string().regex(/^[A-Za-z0-9_-]{22}$/, "must be a digest as `./shaman model record` writes it");
+
 const turnSchema = z
   .strictObject({
     /** Every condition given must hold; a turn without `match` answers anything. */
@@ -56,6 +61,8 @@ const turnSchema = z
           .optional(),
         /** The number of the model call within its task, from 1. */
         turn: z.int().min(1).optional(),
+        /** The whole request, by its digest. */
+        request: z.strictObject({ system: digest, messages: digest, tools: digest, settings: digest }).optional(),
       })
       .optional(),
     text: z

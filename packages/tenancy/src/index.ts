@@ -5,6 +5,7 @@ export { findOrganization, listOrganizations, listOrganizationsInput, listRetent
 export type { ListOrganizationsInput, OrganizationPage } from "./find-organization.ts";
 export { addMember, addMemberInput, createUserInput, ensureUser, ROLES } from "./members.ts";
 export type { AddMemberInput, CreateUserInput, Role, User } from "./members.ts";
+export { clearModelCache, deleteExpiredModelResponses } from "./model-cache.ts";
 export {
   listModelCredentials,
   MODEL_PROVIDER_KINDS,
@@ -20,7 +21,7 @@ export type {
 } from "./model-credentials.ts";
 export { createOrganizationDirectory } from "./organization-directory.ts";
 export type { OrganizationDirectory, OrganizationDirectoryDeps } from "./organization-directory.ts";
-export { defaultSettings, organizationSettings, readSettings } from "./organization-settings.ts";
+export { defaultSettings, modelsNamed, organizationSettings, readSettings } from "./organization-settings.ts";
 export type { OrganizationSettings } from "./organization-settings.ts";
 export type { Organization } from "./organization.ts";
 export { slugSchema } from "./slug.ts";

@@ -1,6 +1,6 @@
 import { unwrap } from "@shaman/kernel";
 import { describe, expect, test } from "vitest";
-import { changeSettings, defaultSettings, readSettings } from "./organization-settings.ts";
+import { changeSettings, defaultSettings, modelsNamed, readSettings } from "./organization-settings.ts";
 
 describe("an organization's settings", () => {
   test("are the documented limits where nothing is set", () => {
@@ -44,6 +44,9 @@ describe("an organization's settings", () => {
     { retry: { maxAttempts: 21 } },
     { modelAliases: { "a/b": "openai/x" } },
     { modelAliases: { a: "openai" } },
+    { modelAliases: { a: [] } },
+    { modelAliases: { a: ["openai/x", "openai"] } },
+    { modelAliases: { a: Array(9).fill("openai/x") } },
     { prices: { "openai/x": { input: 1 } } },
     { prices: { "openai/x": { input: -1, cached: 0, output: 0 } } },
     { nothing: 1 },
@@ -62,6 +65,16 @@ describe("an organization's settings", () => {
   test("keep what is good beside what is not", () => {
     const settings = readSettings({ run: { maxSteps: 5, future: 1 }, retry: { maxAttempts: 99 }, prices: 1 });
     expect(settings).toEqual({ ...defaultSettings, run: { ...defaultSettings.run, maxSteps: 5 } });
+  });
+
+  test("say which models a name means: itself, an alias with its order, or the default", () => {
+    const modelAliases = { one: "openai/x", many: ["openai/x", "anthropic/y"] };
+    expect(modelsNamed({ modelAliases }, "shop/model")).toEqual(["shop/model"]);
+    expect(modelsNamed({ modelAliases }, "one")).toEqual(["openai/x"]);
+    expect(modelsNamed({ modelAliases }, "many")).toEqual(["openai/x", "anthropic/y"]);
+    expect(modelsNamed({ modelAliases, defaultModel: "many" }, undefined)).toEqual(["openai/x", "anthropic/y"]);
+    expect(modelsNamed({ modelAliases: { default: "openai/z" } }, undefined)).toEqual(["openai/z"]);
+    for (const name of ["none", "__proto__", undefined]) expect(modelsNamed({ modelAliases }, name)).toBeUndefined();
   });
 
   test("do not take over names from the prototype", () => {

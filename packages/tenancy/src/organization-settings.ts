@@ -44,8 +44,20 @@ const retention = z.strictObject({
   artifactDays: whole({ min: 0, max: 36_500, standard: 0 }),
 });
 
+/** Answers of models that are used again for the same question. Off, unless an organization or an agent's file wants it. */
+const modelCache = z.strictObject({
+  seconds: whole({ min: 0, max: 2_592_000, standard: 0 }),
+  maxAnswers: whole({ min: 1, max: 10_000, standard: 1_000 }),
+});
+
 const usdPerMillion = z.number().min(0).max(1_000_000);
 const MAX_NAMES = 500;
+const MAX_FALLBACKS = 8;
+
+const modelName = z
+  .string()
+  .regex(/^[^/\s]+\/\S+$/, "must be provider/model")
+  .max(200);
 const atMost = (names: object): boolean => Object.keys(names).length <= MAX_NAMES;
 
 export const organizationSettings = z.strictObject({
@@ -54,29 +66,48 @@ export const organizationSettings = z.strictObject({
   retry: retry.prefault({}),
   spend: spend.prefault({}),
   retention: retention.prefault({}),
+  modelCache: modelCache.prefault({}),
   /** What agents use whose file names no model: `provider/model`, or one of the names below. */
   defaultModel: z.string().min(1).max(200).optional(),
-  /** Names that agent files may use instead of `provider/model`. */
+  /** Names that agent files may use instead of `provider/model`; of a list, each is asked where the one before is away. */
   modelAliases: z
     .record(
       z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, "must be a name without a slash"),
-      z
-        .string()
-        .regex(/^[^/\s]+\/\S+$/, "must be provider/model")
-        .max(200),
+      z.union([modelName, z.array(modelName).min(1).max(MAX_FALLBACKS)], {
+        error: `must be provider/model, or a list of 1 to ${MAX_FALLBACKS} of them`,
+      }),
     )
     .refine(atMost, `may hold ${MAX_NAMES} names`)
     .default({}),
-  /** USD per million tokens by `provider/model`, before the listed prices; `cached` is input read from a cache. */
+  /** USD per million tokens by `provider/model`, before the listed prices; `cached` and `cacheWrite` are input read from and written to the provider's cache. */
   prices: z
     .record(
       z.string().min(3).max(200),
-      z.strictObject({ input: usdPerMillion, cached: usdPerMillion, output: usdPerMillion }),
+      z.strictObject({
+        input: usdPerMillion,
+        cached: usdPerMillion,
+        cacheWrite: usdPerMillion.optional(),
+        output: usdPerMillion,
+      }),
     )
     .refine(atMost, `may hold ${MAX_NAMES} models`)
     .default({}),
 });
 export type OrganizationSettings = z.output<typeof organizationSettings>;
+
+/**
+ * The models that a name means, in the order in which they are asked: a name with a slash is itself, an alias what the
+ * organization says, and no name the organization's default. Undefined where there is no such alias.
+ */
+export const modelsNamed = (
+  settings: Pick<OrganizationSettings, "defaultModel" | "modelAliases">,
+  name: string | undefined,
+): readonly string[] | undefined => {
+  const wanted = name ?? settings.defaultModel ?? "default";
+  if (wanted.includes("/")) return [wanted];
+  const models = Object.hasOwn(settings.modelAliases, wanted) ? settings.modelAliases[wanted] : undefined;
+  return typeof models === "string" ? [models] : models;
+};
 
 /** What an organization has that never changed a setting. */
 export const defaultSettings: OrganizationSettings = organizationSettings.parse({});
@@ -88,6 +119,7 @@ const storedSettings = z.object({
   retry: z.object(retry.shape).prefault({}).catch(defaultSettings.retry),
   spend: z.object(spend.shape).prefault({}).catch({}),
   retention: z.object(retention.shape).prefault({}).catch(defaultSettings.retention),
+  modelCache: z.object(modelCache.shape).prefault({}).catch(defaultSettings.modelCache),
   defaultModel: organizationSettings.shape.defaultModel.catch(undefined),
   modelAliases: organizationSettings.shape.modelAliases.catch({}),
   prices: organizationSettings.shape.prices.catch({}),

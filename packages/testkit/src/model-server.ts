@@ -7,6 +7,12 @@ export type ModelReply =
   | (ModelAnswer & {
       /** Instead of the ending: the connection is cut, the answer ends early, the provider reports an error, or nothing more comes. */
       readonly ending?: "cut" | "end" | "error" | "hold";
+      /** Where the ending is not the ordinary one: the provider counts its tokens before it. */
+      readonly counted?: boolean;
+      /** Where the ending is not the ordinary one: how many of the pieces arrive before it; default all. */
+      readonly pieces?: number;
+      /** Everything goes out in writes of so many bytes, as a network may cut it. */
+      readonly bytesPerWrite?: number;
       /** Waited for before the headers. */
       readonly before?: Promise<unknown>;
       /** Waited for between the pieces and the ending. */
@@ -48,6 +54,14 @@ const readBody = async (incoming: IncomingMessage): Promise<unknown> => {
   return JSON.parse(Buffer.concat(chunks).toString() || "null");
 };
 
+const writeSlices = async (outgoing: ServerResponse, bytes: Buffer, size: number): Promise<void> => {
+  for (let at = 0; at < bytes.length; at += size) {
+    await new Promise<void>((resolve) => {
+      outgoing.write(bytes.subarray(at, at + size), () => setImmediate(resolve));
+    });
+  }
+};
+
 const play = async (wire: Wire, reply: ModelReply, outgoing: ServerResponse): Promise<void> => {
   if ("status" in reply) {
     const { type = "error", message = "as the test says" } = reply;
@@ -60,9 +74,11 @@ const play = async (wire: Wire, reply: ModelReply, outgoing: ServerResponse): Pr
     return;
   }
   await reply.before;
-  const { pieces, ending } = wireAnswer(wire, reply);
+  const { pieces, usage, ending } = wireAnswer(wire, reply);
   outgoing.writeHead(200, { "content-type": "text/event-stream" });
-  outgoing.write(pieces.join(""));
+  const sent = [...pieces.slice(0, reply.pieces), ...(reply.counted ? usage : [])].join("");
+  if (reply.bytesPerWrite === undefined) outgoing.write(sent);
+  else await writeSlices(outgoing, Buffer.from(sent), reply.bytesPerWrite);
   await reply.between;
   switch (reply.ending) {
     case undefined:

@@ -4,15 +4,25 @@ import type { Json } from "@shaman/kernel";
 export type ModelAnswer = {
   readonly text?: readonly string[];
   readonly toolCalls?: readonly { readonly id: string; readonly name: string; readonly input: Json }[];
-  readonly usage?: { readonly inputTokens: number; readonly outputTokens: number; readonly cachedInputTokens?: number };
+  readonly usage?: {
+    readonly inputTokens: number;
+    readonly outputTokens: number;
+    readonly cachedInputTokens?: number;
+    readonly cacheWriteInputTokens?: number;
+    readonly reasoningTokens?: number;
+  };
   /** In the provider's own words; default by what the answer holds. */
   readonly finishReason?: string;
   /** The version that says it answered. */
   readonly model?: string;
 };
 
-/** The answer as it goes over the wire: the pieces that carry it, and those that end it. */
-export type WireAnswer = { readonly pieces: readonly string[]; readonly ending: readonly string[] };
+/** The answer as it goes over the wire: the pieces that carry it, those that end it, and what counts tokens alone. */
+export type WireAnswer = {
+  readonly pieces: readonly string[];
+  readonly usage: readonly string[];
+  readonly ending: readonly string[];
+};
 
 export type Wire = "openai" | "anthropic";
 
@@ -22,10 +32,12 @@ const halves = (text: string): readonly string[] => {
   return [text.slice(0, middle), text.slice(middle)];
 };
 
-const usageOf = (answer: ModelAnswer): { inputTokens: number; outputTokens: number; cachedInputTokens: number } => ({
+const usageOf = (answer: ModelAnswer): Required<NonNullable<ModelAnswer["usage"]>> => ({
   inputTokens: 0,
   outputTokens: 0,
   cachedInputTokens: 0,
+  cacheWriteInputTokens: 0,
+  reasoningTokens: 0,
   ...answer.usage,
 });
 
@@ -45,7 +57,17 @@ const openaiWire = (answer: ModelAnswer): WireAnswer => {
       delta({ tool_calls: [{ index, function: { arguments: halves(JSON.stringify(input))[half] } }] }),
     ),
   );
-  const { inputTokens, outputTokens, cachedInputTokens } = usageOf(answer);
+  const { inputTokens, outputTokens, cachedInputTokens, reasoningTokens } = usageOf(answer);
+  const usage = line({
+    choices: [],
+    usage: {
+      prompt_tokens: inputTokens,
+      completion_tokens: outputTokens,
+      total_tokens: inputTokens + outputTokens,
+      prompt_tokens_details: { cached_tokens: cachedInputTokens },
+      completion_tokens_details: { reasoning_tokens: reasoningTokens },
+    },
+  });
   return {
     pieces: [
       delta({ role: "assistant", content: "" }),
@@ -53,19 +75,8 @@ const openaiWire = (answer: ModelAnswer): WireAnswer => {
       ...starts,
       ...argumentsOf,
     ],
-    ending: [
-      delta({}, answer.finishReason ?? (calls.length > 0 ? "tool_calls" : "stop")),
-      line({
-        choices: [],
-        usage: {
-          prompt_tokens: inputTokens,
-          completion_tokens: outputTokens,
-          total_tokens: inputTokens + outputTokens,
-          prompt_tokens_details: { cached_tokens: cachedInputTokens },
-        },
-      }),
-      "data: [DONE]\n\n",
-    ],
+    usage: [usage],
+    ending: [delta({}, answer.finishReason ?? (calls.length > 0 ? "tool_calls" : "stop")), usage, "data: [DONE]\n\n"],
   };
 };
 
@@ -73,7 +84,7 @@ const openaiWire = (answer: ModelAnswer): WireAnswer => {
 const anthropicWire = (answer: ModelAnswer): WireAnswer => {
   const event = (type: string, fields: object): string =>
     `event: ${type}\ndata: ${JSON.stringify({ type, ...fields })}\n\n`;
-  const { inputTokens, outputTokens, cachedInputTokens } = usageOf(answer);
+  const { inputTokens, outputTokens, cachedInputTokens, cacheWriteInputTokens, reasoningTokens } = usageOf(answer);
   const calls = answer.toolCalls ?? [];
   const block = (index: number, content: object, deltas: readonly object[]): string[] => [
     event("content_block_start", { index, content_block: content }),
@@ -105,19 +116,22 @@ const anthropicWire = (answer: ModelAnswer): WireAnswer => {
     stop_reason: null,
     stop_sequence: null,
     usage: {
-      input_tokens: inputTokens - cachedInputTokens,
+      input_tokens: inputTokens - cachedInputTokens - cacheWriteInputTokens,
       cache_read_input_tokens: cachedInputTokens,
-      cache_creation_input_tokens: 0,
+      cache_creation_input_tokens: cacheWriteInputTokens,
       output_tokens: 1,
     },
   };
   const stopReason = answer.finishReason ?? (calls.length > 0 ? "tool_use" : "end_turn");
+  const thought = reasoningTokens === 0 ? {} : { output_tokens_details: { thinking_tokens: reasoningTokens } };
+  const counted = { output_tokens: outputTokens, ...thought };
   return {
     pieces: [event("message_start", { message }), event("ping", {}), ...textBlock, ...callBlocks],
+    usage: [event("message_delta", { delta: { stop_reason: null, stop_sequence: null }, usage: counted })],
     ending: [
       event("message_delta", {
         delta: { stop_reason: stopReason, stop_sequence: null },
-        usage: { output_tokens: outputTokens },
+        usage: counted,
       }),
       event("message_stop", {}),
     ],

@@ -61,6 +61,8 @@ export type AgentDefinition = {
   /** `provider/model`, `scripted/<file>` or an alias of the organization; absent means the organization's default. */
   readonly model?: string;
   readonly temperature?: number;
+  /** How long a model's answer may be used again for the same question; 0 is never, absent what the organization says. */
+  readonly cache?: { readonly seconds: number };
   readonly skills: readonly AgentSkill[];
   readonly tools: readonly PlatformTool[];
   readonly mcpServers: Readonly<Record<string, McpServerUse>>;

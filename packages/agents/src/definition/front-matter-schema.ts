@@ -25,6 +25,19 @@ const tag = z.string({ error: "must be a text" }).regex(/^[^\p{C}]{1,64}$/u, "mu
 
 const yesNo = z.boolean({ error: "must be true or false" });
 
+const UNIT_SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3_600, d: 86_400 };
+const MAX_CACHE_SECONDS = 30 * 86_400;
+const cacheForm = "must be how long an answer may be used again, such as 30s, 10m, 12h or 7d (at most 30d), or false";
+
+const cache = z.union([z.literal(false), z.string()], { error: cacheForm }).transform((text, context) => {
+  if (text === false) return { seconds: 0 };
+  const [, count, unit] = /^(\d{1,7})([smhd])$/.exec(text) ?? [];
+  const seconds = Number(count) * (UNIT_SECONDS[unit ?? ""] ?? Number.NaN);
+  if (seconds > 0 && seconds <= MAX_CACHE_SECONDS) return { seconds };
+  context.addIssue({ code: "custom", message: cacheForm });
+  return z.NEVER;
+});
+
 const skill = z.strictObject({
   id: z
     .string({ error: "must be a text" })
@@ -163,6 +176,7 @@ const buildSchema = (maximum: CompleteLimits) =>
         )
         .optional(),
       temperature: z.number({ error: "must be a number" }).min(0, "must be 0 to 2").max(2, "must be 0 to 2").optional(),
+      cache: cache.optional(),
       skills: listOf(skill).default([]),
       tools: listOf(platformTool).default([]),
       mcpServers: z

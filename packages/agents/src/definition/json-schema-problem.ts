@@ -17,7 +17,11 @@ const patternProblem = (pattern: string): string | undefined => {
   }
 };
 
+/** What our validator does not know must not look as if it held. */
+const UNSUPPORTED: ReadonlySet<string> = new Set(["unevaluatedProperties", "unevaluatedItems"]);
+
 const keywordProblem = (key: string, value: Json): string | undefined => {
+  if (UNSUPPORTED.has(key) && typeof value !== "string") return `uses ${key}, which is not supported here`;
   const isReference = key === "$ref" || key === "$dynamicRef";
   if (isReference && typeof value === "string" && !value.startsWith("#")) {
     return `may refer within itself only (#/…), not to ${value.slice(0, 100)}`;

@@ -81,6 +81,22 @@ You process orders. Task: {{prompt}}
     });
   });
 
+  test.each([
+    ["30s", 30],
+    ["10m", 600],
+    ["12h", 43_200],
+    ["30d", 2_592_000],
+    ["false", 0],
+  ])("may let answers be used again for %s", (text, seconds) => {
+    expect(definitionOf(agent(`cache: ${text}\n`)).cache).toEqual({ seconds });
+  });
+
+  test.each(["10", "0s", "31d", "-1m", "1h30m", "true", "{seconds: 5}"])("may not write `cache: %s`", (text) => {
+    expect(problemsOf(agent(`cache: ${text}\n`))).toEqual([
+      expect.stringMatching(/^orders\/Agent\.md:3 .*cache.*how long an answer may be used again/),
+    ]);
+  });
+
   test("needs a description only; everything else has a default that exposes and allows nothing", () => {
     const definition = definitionOf(agent(""));
     expect(definition).toEqual({

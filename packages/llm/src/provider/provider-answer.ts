@@ -3,10 +3,13 @@ import type { Json } from "@shaman/kernel";
 import { z } from "zod";
 
 import { modelUnavailable } from "../model-error.ts";
-import type { FinishReason, ModelEvent, ModelUsage, ToolCall } from "../model-port.ts";
+import type { BilledUsage, FinishReason, ModelEvent, ModelUsage, ToolCall } from "../model-port.ts";
+import { createUsageReader, modelUsage } from "./usage-reader.ts";
 
 /** Collects the parts of one answer. */
 export type ProviderAnswer = {
+  /** What the provider has counted so far, if it said so: what a call costs that breaks off now. */
+  readonly billed: () => readonly BilledUsage[];
   /** The event that a part gives, if it gives one; throws what the provider put into the stream as an error. */
   readonly take: (part: LanguageModelV4StreamPart) => ModelEvent | undefined;
 };
@@ -23,11 +26,14 @@ const inputOf = (text: string): Json => {
   }
 };
 
-const usageOf = (usage: LanguageModelV4Usage): ModelUsage => ({
-  inputTokens: usage.inputTokens.total ?? 0,
-  outputTokens: usage.outputTokens.total ?? 0,
-  cachedInputTokens: usage.inputTokens.cacheRead ?? 0,
-});
+const usageOf = ({ inputTokens, outputTokens }: LanguageModelV4Usage): ModelUsage =>
+  modelUsage({
+    inputTokens: inputTokens.total,
+    outputTokens: outputTokens.total,
+    cachedInputTokens: inputTokens.cacheRead,
+    cacheWriteInputTokens: inputTokens.cacheWrite,
+    reasoningTokens: outputTokens.reasoning,
+  });
 
 const finishReasonOf = (
   reason: LanguageModelV4FinishReason,
@@ -55,8 +61,13 @@ export const createProviderAnswer = (model: string): ProviderAnswer => {
   const toolCalls: ToolCall[] = [];
   let text = "";
   let answered = model;
+  const counted = createUsageReader();
 
   const take = (part: LanguageModelV4StreamPart): ModelEvent | undefined => {
+    if (part.type === "raw") {
+      counted.take(part.rawValue);
+      return undefined;
+    }
     if (part.type === "text-delta") {
       if (part.delta === "") return undefined;
       text += part.delta;
@@ -77,5 +88,9 @@ export const createProviderAnswer = (model: string): ProviderAnswer => {
     const finishReason = finishReasonOf(part.finishReason, { model, calls: toolCalls.length });
     return { type: "done", text, toolCalls, usage: usageOf(part.usage), finishReason, model: answered };
   };
-  return { take };
+  const billed = (): readonly BilledUsage[] => {
+    const usage = counted.usage();
+    return usage === undefined ? [] : [{ model: answered, usage }];
+  };
+  return { take, billed };
 };

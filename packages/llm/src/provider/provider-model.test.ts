@@ -1,4 +1,4 @@
-import { AppError, Secret, type Json } from "@shaman/kernel";
+import { AppError, Secret, type Json, type JsonObject } from "@shaman/kernel";
 import { createOutbound } from "@shaman/outbound";
 import { startModelServer, type ModelReply, type ModelServer } from "@shaman/testkit";
 import { afterAll, afterEach, describe, expect, test } from "vitest";
@@ -310,4 +310,93 @@ test("tool input that is no JSON object stays what the model wrote, and can be s
     ),
   );
   expect(JSON.stringify(server.requests[1]?.body)).toContain("not an object");
+});
+
+describe("a schema for the answer", () => {
+  const strict = {
+    type: "object",
+    required: ["total"],
+    additionalProperties: false,
+    properties: { total: { type: "number" } },
+  };
+  const ask = async (kind: ProviderKind, outputSchema: JsonObject, model = "provider/some/model") => {
+    const server = await serve(kind, { text: ['{"total": 3}'] });
+    const events = await collect(stream({ kind, server }, { outputSchema, model }));
+    return { body: server.requests[0]?.body, done: events.at(-1) };
+  };
+
+  test("is OpenAI's response format, strict where OpenAI would take it so", async () => {
+    const { body, done } = await ask("openai", strict);
+    expect(body).toMatchObject({
+      response_format: { type: "json_schema", json_schema: { schema: strict, strict: true } },
+    });
+    expect(done).toMatchObject({ text: '{"total": 3}' });
+    for (const loose of [
+      { ...strict, additionalProperties: true },
+      { ...strict, required: [] },
+      { ...strict, properties: { total: { type: "number", minimum: 0 } } },
+      { ...strict, properties: { total: { type: "object" } } },
+    ]) {
+      const sent = await ask("openai", loose);
+      expect(sent.body, JSON.stringify(loose)).toMatchObject({
+        response_format: { json_schema: { strict: false } },
+      });
+    }
+  });
+
+  test("is Anthropic's output format, or a tool whose input is the answer where the model knows no such format", async () => {
+    const native = await ask("anthropic", strict, "provider/claude-sonnet-4-5");
+    expect(native.body).toMatchObject({ output_config: { format: { type: "json_schema", schema: strict } } });
+    expect(native.done).toMatchObject({ text: '{"total": 3}' });
+
+    const server = await serve("anthropic", { toolCalls: [{ id: "c", name: "json", input: { total: 3 } }] });
+    const model = "provider/claude-3-haiku-20240307";
+    const events = await collect(stream({ kind: "anthropic", server }, { outputSchema: strict, model }));
+    expect(server.requests[0]?.body).toMatchObject({ tools: [{ name: "json", input_schema: strict }] });
+    const done = events.at(-1);
+    expect(done).toMatchObject({ type: "done", toolCalls: [], finishReason: "stop" });
+    expect(JSON.parse(done?.type === "done" ? done.text : "")).toEqual({ total: 3 });
+  });
+
+  test.each<readonly [ProviderKind, JsonObject]>([
+    ["openai-compatible", strict],
+    ["openai", { type: "array", items: { type: "string" } }],
+    ["anthropic", { anyOf: [{ type: "string" }, { type: "number" }] }],
+  ])("is told to the model where a provider of kind %s would not take %j", async (kind, schema) => {
+    const { body } = await ask(kind, schema);
+    expect(body).not.toHaveProperty("response_format");
+    expect(body).not.toHaveProperty("output_config");
+    expect(JSON.stringify(body)).toContain("fits this JSON Schema");
+  });
+});
+
+describe("what calls have in common is marked for the provider's cache", () => {
+  const tool = (name: string) => ({ name, description: name, inputSchema: { type: "object" } });
+  const messages = [
+    { role: "system" as const, text: "Be brief." },
+    { role: "user" as const, text: "hello" },
+  ];
+
+  test("by Anthropic's marks on the last tool and the system prompt, and on nothing that changes with every call", async () => {
+    const server = await serve("anthropic", { text: ["ok"] });
+    await collect(stream({ kind: "anthropic", server }, { messages, tools: [tool("a"), tool("b")] }));
+    const mark = { type: "ephemeral" };
+    expect(server.requests[0]?.body).toMatchObject({
+      system: [{ type: "text", text: "Be brief.", cache_control: mark }],
+      tools: [{ name: "a" }, { name: "b", cache_control: mark }],
+    });
+    expect(JSON.stringify(server.requests[0]?.body).split("cache_control")).toHaveLength(3);
+  });
+
+  test("by OpenAI's cache key, and for a server that only looks like OpenAI by nothing", async () => {
+    for (const kind of ["openai", "openai-compatible"] as const) {
+      const server = await serve(kind, { text: ["ok"] });
+      const settings = { kind, name: "provider", baseUrl: server.baseUrl, promptCacheKey: "organization-and-agent" };
+      const model = createProviderModel({ fetch: outbound.fetch }, settings);
+      await collect(model.stream(request({ messages })));
+      const body = JSON.stringify(server.requests[0]?.body);
+      expect(body.includes('"prompt_cache_key":"organization-and-agent"')).toBe(kind === "openai");
+      expect(body).not.toContain("cache_control");
+    }
+  });
 });

@@ -2,14 +2,15 @@ import { createAnthropic } from "@ai-sdk/anthropic";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import type { LanguageModelV4, LanguageModelV4CallOptions, LanguageModelV4StreamPart } from "@ai-sdk/provider";
-import { systemClock, type Clock, type Secret } from "@shaman/kernel";
+import { systemClock, type Clock, type JsonObject, type Secret } from "@shaman/kernel";
 
-import { modelAborted, modelUnavailable } from "../model-error.ts";
-import type { Model, ModelEvent, ModelRequest } from "../model-port.ts";
+import { modelAborted, modelUnavailable, withBilledUsage } from "../model-error.ts";
+import type { Model, ModelEvent, ModelMessage, ModelRequest } from "../model-port.ts";
 import { createPhaseTimer, DEFAULT_MODEL_TIMEOUTS, type ModelTimeouts, type Phase } from "./phase-timer.ts";
 import { createProviderAnswer } from "./provider-answer.ts";
 import { providerError, redactor } from "./provider-error.ts";
-import { promptOf, toolsOf } from "./provider-prompt.ts";
+import { jsonSchemaOf, promptOf, toolsOf, type CacheMark } from "./provider-prompt.ts";
+import { isStrictSchema } from "./strict-schema.ts";
 
 export const PROVIDER_KINDS = ["openai", "anthropic", "openai-compatible"] as const;
 export type ProviderKind = (typeof PROVIDER_KINDS)[number];
@@ -21,6 +22,8 @@ export type ProviderSettings = {
   readonly baseUrl: string;
   /** Servers in a private network often want none. */
   readonly apiKey?: Secret;
+  /** Requests that begin alike should reach the same cache: what this is equal for. At most 64 characters. */
+  readonly promptCacheKey?: string;
 };
 
 export type ProviderDeps = {
@@ -28,6 +31,13 @@ export type ProviderDeps = {
   readonly fetch: typeof globalThis.fetch;
   readonly timeouts?: Partial<ModelTimeouts>;
   readonly clock?: Clock;
+};
+
+/** OpenAI caches by itself; Anthropic caches what stands before a mark. */
+const CACHE_MARKS: Record<ProviderKind, CacheMark | undefined> = {
+  openai: undefined,
+  anthropic: { anthropic: { cacheControl: { type: "ephemeral" } } },
+  "openai-compatible": undefined,
 };
 
 const PHASE_TEXT: Record<Phase, string> = {
@@ -56,13 +66,56 @@ const languageModel = (
   }
 };
 
-const callOptions = (request: ModelRequest, abortSignal: AbortSignal): LanguageModelV4CallOptions => ({
-  prompt: promptOf(request.messages),
-  ...(request.tools.length > 0 && { tools: toolsOf(request.tools) }),
+const callOptions = (
+  settings: ProviderSettings,
+  request: ModelRequest,
+  abortSignal: AbortSignal,
+): LanguageModelV4CallOptions => ({
+  prompt: promptOf(messagesFor(settings.kind, request), CACHE_MARKS[settings.kind]),
+  ...(request.tools.length > 0 && { tools: toolsOf(request.tools, CACHE_MARKS[settings.kind]) }),
+  ...(isNative(settings.kind, request.outputSchema) && { responseFormat: responseFormat(request.outputSchema) }),
+  providerOptions: providerOptions(settings, request),
   ...(request.temperature !== undefined && { temperature: request.temperature }),
   ...(request.maxOutputTokens !== undefined && { maxOutputTokens: request.maxOutputTokens }),
+  // The usage of an answer that breaks off is in the raw chunks alone.
+  includeRawChunks: true,
   abortSignal,
 });
+
+const responseFormat = (schema: JsonObject): NonNullable<LanguageModelV4CallOptions["responseFormat"]> => ({
+  type: "json",
+  schema: jsonSchemaOf(schema),
+  name: "answer",
+});
+
+/**
+ * Providers hold a model to the schema of an object. Servers that only look like OpenAI differ in what they take (schemas,
+ * JSON without tools, neither), and refuse a request for the rest of it.
+ */
+const isNative = (kind: ProviderKind, schema: JsonObject | undefined): schema is JsonObject =>
+  kind !== "openai-compatible" && schema?.type === "object";
+
+/** Where the provider cannot hold it to the schema, the model is told. */
+const messagesFor = (kind: ProviderKind, request: ModelRequest): readonly ModelMessage[] => {
+  if (request.outputSchema === undefined || isNative(kind, request.outputSchema)) return request.messages;
+  const schema = JSON.stringify(request.outputSchema);
+  const text = `When you give your final answer, write one JSON value that fits this JSON Schema, and nothing else: ${schema}`;
+  return [{ role: "system", text }, ...request.messages];
+};
+
+const providerOptions = (
+  settings: ProviderSettings,
+  request: ModelRequest,
+): NonNullable<LanguageModelV4CallOptions["providerOptions"]> => {
+  if (settings.kind !== "openai") return {};
+  const { promptCacheKey } = settings;
+  return {
+    openai: {
+      ...(promptCacheKey !== undefined && { promptCacheKey }),
+      ...(request.outputSchema !== undefined && { strictJsonSchema: isStrictSchema(request.outputSchema) }),
+    },
+  };
+};
 
 /** Parts that show that the model is answering, though they may not reach the caller. */
 const isContent = (part: LanguageModelV4StreamPart): boolean =>
@@ -85,15 +138,15 @@ async function* answer(
     return response;
   };
   let reader: ReadableStreamDefaultReader<LanguageModelV4StreamPart> | undefined;
+  const collected = createProviderAnswer(model);
   try {
     signal.throwIfAborted();
     signal.addEventListener("abort", follow, { once: true });
     timer.start();
     const started = await languageModel(settings, model.slice(model.indexOf("/") + 1), fetch).doStream(
-      callOptions(request, stop.signal),
+      callOptions(settings, request, stop.signal),
     );
     reader = started.stream.getReader();
-    const collected = createProviderAnswer(model);
     for (;;) {
       timer.start();
       const { done, value } = await reader.read();
@@ -105,10 +158,11 @@ async function* answer(
       if (event?.type === "done") return;
     }
   } catch (thrown) {
-    if (signal.aborted) throw modelAborted(signal.reason);
+    if (signal.aborted) throw withBilledUsage(modelAborted(signal.reason), collected.billed());
     const redact = redactor(settings.apiKey === undefined ? [] : [settings.apiKey.reveal()]);
     const now = (deps.clock ?? systemClock).now;
-    throw providerError({ model, redact, now }, stop.signal.aborted ? stop.signal.reason : thrown);
+    const error = providerError({ model, redact, now }, stop.signal.aborted ? stop.signal.reason : thrown);
+    throw withBilledUsage(error, collected.billed());
   } finally {
     timer.stop();
     signal.removeEventListener("abort", follow);

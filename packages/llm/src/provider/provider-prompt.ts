@@ -1,5 +1,5 @@
 import type { LanguageModelV4FunctionTool, LanguageModelV4Message } from "@ai-sdk/provider";
-import type { Json } from "@shaman/kernel";
+import type { Json, JsonObject } from "@shaman/kernel";
 
 import type { ModelMessage, ToolSpec } from "../model-port.ts";
 
@@ -17,6 +17,9 @@ const assistantMessage = (message: Extract<ModelMessage, { role: "assistant" }>)
   // Providers refuse a message that says nothing.
   return content.length === 0 ? [] : [{ role: "assistant", content }];
 };
+
+/** What a provider's SDK takes as the mark behind which everything before is worth caching. */
+export type CacheMark = NonNullable<LanguageModelV4FunctionTool["providerOptions"]>;
 
 const messageOf = (message: ModelMessage): LanguageModelV4Message[] => {
   switch (message.role) {
@@ -41,14 +44,25 @@ const messageOf = (message: ModelMessage): LanguageModelV4Message[] => {
   }
 };
 
-/** Our conversation in the words of the AI SDK. */
-export const promptOf = (messages: readonly ModelMessage[]): LanguageModelV4Message[] => messages.flatMap(messageOf);
+/** Our conversation in the words of the AI SDK. The mark goes on the system prompt, the part that calls have in common. */
+export const promptOf = (messages: readonly ModelMessage[], mark?: CacheMark): LanguageModelV4Message[] => {
+  const prompt = messages.flatMap(messageOf);
+  const last = prompt.findLastIndex((message) => message.role === "system");
+  return mark === undefined
+    ? prompt
+    : prompt.map((message, index) => (index === last ? { ...message, providerOptions: mark } : message));
+};
 
-export const toolsOf = (tools: readonly ToolSpec[]): LanguageModelV4FunctionTool[] =>
-  tools.map((tool) => ({
+export const jsonSchemaOf = (schema: JsonObject): LanguageModelV4FunctionTool["inputSchema"] =>
+  // A JSON object is what a JSON Schema is; the SDK's type differs only in being mutable and closed.
+  schema as LanguageModelV4FunctionTool["inputSchema"];
+
+/** The mark goes on the last tool: agents with the same tools share them in the cache, whatever their prompts. */
+export const toolsOf = (tools: readonly ToolSpec[], mark?: CacheMark): LanguageModelV4FunctionTool[] =>
+  tools.map((tool, index) => ({
     type: "function",
     name: tool.name,
     description: tool.description,
-    // A JSON object is what a JSON Schema is; the SDK's type differs only in being mutable and closed.
-    inputSchema: tool.inputSchema as LanguageModelV4FunctionTool["inputSchema"],
+    inputSchema: jsonSchemaOf(tool.inputSchema),
+    ...(mark !== undefined && index === tools.length - 1 && { providerOptions: mark }),
   }));

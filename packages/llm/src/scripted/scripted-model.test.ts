@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 
 import type { ModelEvent, ModelMessage, ModelRequest } from "../model-port.ts";
 import { isRetryableModelError } from "../model-error.ts";
+import { digestOf } from "../request-digest.ts";
 import { createScriptedModel } from "./scripted-model.ts";
 
 const ask = (fields: Partial<ModelRequest> & { readonly prompt?: string } = {}): ModelRequest => ({
@@ -213,5 +214,27 @@ turns:
     const error = await failure(() => play("turns:\n  - txt: hello\n"));
     expect(error.code).toBe("model_script_invalid");
     expect(error.message).toContain("desk.yaml:2");
+  });
+});
+
+describe("a recording", () => {
+  const recorded = (request: ModelRequest, text: string): string =>
+    `  - match: {request: ${JSON.stringify(digestOf(request))}}\n    text: ${JSON.stringify(text)}\n`;
+
+  test("answers exactly the request it was made from, in any task and at any turn, with its text to the letter", async () => {
+    const script = `turns:\n${recorded(ask({ prompt: "one" }), "{{prompt}} is kept")}${recorded(ask({ prompt: "two" }), "second")}`;
+    expect(doneOf(await play(script, ask({ prompt: "two", turn: 9, messageId: "another" }))).text).toBe("second");
+    expect(doneOf(await play(script, ask({ prompt: "one" }))).text).toBe("{{prompt}} is kept");
+  });
+
+  test("says what differs from the nearest request it knows, and how to record it anew", async () => {
+    const script = `turns:\n${recorded(ask({ prompt: "one", temperature: 1 }), "a")}${recorded(ask({ prompt: "two" }), "b")}`;
+    const error = await failure(() => play(script, ask({ prompt: "three" })));
+    expect(error.code).toBe("model_script_no_match");
+    expect(error.message).toContain("(line 4) was asked with other messages or tool results.");
+    expect(error.message).toContain("./shaman model record");
+    const tools = [{ name: "t", description: "", inputSchema: {} }];
+    const both = await failure(() => play(script, ask({ prompt: "two", tools, temperature: 0.5 })));
+    expect(both.message).toContain("with other tools, temperature or output schema.");
   });
 });

@@ -4,7 +4,16 @@ import { userError, type AppError, type Json } from "@shaman/kernel";
 
 import { modelAborted, modelErrorOfStatus, modelUnavailable } from "../model-error.ts";
 import type { Model, ModelEvent, ModelRequest, ToolCall } from "../model-port.ts";
-import { parseScript, type Asked, type Captures, type Script, type Turn } from "@shaman/scripts";
+import { digestOf } from "../request-digest.ts";
+import {
+  DIGEST_PARTS,
+  parseScript,
+  type Asked,
+  type Captures,
+  type RequestDigest,
+  type Script,
+  type Turn,
+} from "@shaman/scripts";
 
 const MAX_CACHED_SCRIPTS = 500;
 const MAX_QUOTED_CHARS = 300;
@@ -34,7 +43,37 @@ const scriptOf = (text: string, fileName: string): Script => {
 const quote = (text: string): string =>
   JSON.stringify(text.length > MAX_QUOTED_CHARS ? `${text.slice(0, MAX_QUOTED_CHARS)}…` : text);
 
+const PART_NAMES: Record<keyof RequestDigest, string> = {
+  system: "instructions",
+  messages: "messages or tool results",
+  tools: "tools",
+  settings: "temperature or output schema",
+};
+
+/** Of a script that was recorded, the turn that has most in common with the request, and what it has not. */
+const nearestRecorded = (asked: Asked, script: Script) => {
+  const request = asked.request?.();
+  if (request === undefined) return undefined;
+  return script.turns
+    .flatMap(({ line, request: wanted }) => {
+      if (wanted === undefined) return [];
+      const differs = DIGEST_PARTS.filter((part) => wanted[part] !== request[part]).map((part) => PART_NAMES[part]);
+      return [{ line, differs }];
+    })
+    .toSorted((a, b) => a.differs.length - b.differs.length)[0];
+};
+
 const noMatch = (asked: Asked, script: Script, fileName: string): AppError => {
+  const recorded = nearestRecorded(asked, script);
+  if (recorded !== undefined) {
+    return userError(
+      "model_script_no_match",
+      `${fileName} is a recording, and nothing in it answers call ${asked.turn} of message ${quote(asked.messageId)}, prompt ` +
+        `${quote(asked.prompt)}. The nearest recorded turn (line ${recorded.line}) was asked with other ${recorded.differs.join(", ")}. ` +
+        "Record it anew: ./shaman model record <run>",
+      { file: fileName, turn: asked.turn, differs: recorded.differs },
+    );
+  }
   const results = asked.toolResults.map((result) => `${result.toolName} gave ${quote(result.output)}`);
   const turns = script.turns.slice(0, MAX_LISTED_TURNS).map((turn) => `line ${turn.line}: ${turn.summary}`);
   const more = script.turns.length - turns.length;
@@ -125,6 +164,11 @@ export const createScriptedModel = (source: { readonly script: string; readonly 
   return { stream: (request) => play(script, source.fileName, request) };
 };
 
+const once = <T extends object>(make: () => T): (() => T) => {
+  let made: T | undefined;
+  return () => (made ??= make());
+};
+
 /** What a request asks: the latest words of the user, or the agent's own prompt where there are none. */
 const askedBy = (request: ModelRequest): Asked => {
   const { messages, messageId, turn } = request;
@@ -136,5 +180,6 @@ const askedBy = (request: ModelRequest): Asked => {
     messageId,
     turn,
     toolResults: last?.role === "tool" ? last.results : [],
+    request: once(() => digestOf(request)),
   };
 };

@@ -1,0 +1,59 @@
+import { expect, test } from "vitest";
+
+import type { ModelMessage, ModelRequest } from "./model-port.ts";
+import { digestOf } from "./request-digest.ts";
+
+const { signal } = new AbortController();
+const request = (messages: readonly ModelMessage[]): ModelRequest => ({
+  model: "openai/m",
+  messages,
+  tools: [],
+  turn: 1,
+  messageId: "m",
+  signal,
+});
+
+const conversation = (ids: readonly [string, string], answers: readonly [string, string] = ids): ModelMessage[] => [
+  { role: "system", text: "Be brief." },
+  { role: "user", text: "go" },
+  {
+    role: "assistant",
+    text: "",
+    toolCalls: ids.map((id) => ({ id, name: "look", input: { b: 1, a: { d: 2, c: 3 } } })),
+  },
+  {
+    role: "tool",
+    results: answers.map((toolCallId) => ({ toolCallId, toolName: "look", output: "red", isError: false })),
+  },
+];
+
+test("the ids that a provider made up for calls do not count, but which result belongs to which call does", () => {
+  const one = digestOf(request(conversation(["call_x", "call_y"])));
+  expect(digestOf(request(conversation(["toolu_1", "toolu_2"])))).toEqual(one);
+  expect(digestOf(request(conversation(["call_x", "call_y"], ["call_y", "call_x"])))).not.toEqual(one);
+});
+
+test("the order of keys does not count, which a database may change", () => {
+  const [one, other] = [
+    { b: 1, a: { d: 2, c: 3 } },
+    { a: { c: 3, d: 2 }, b: 1 },
+  ].map((input) => digestOf(request([{ role: "assistant", text: "", toolCalls: [{ id: "c", name: "t", input }] }])));
+  expect(one).toEqual(other);
+});
+
+test("a part that changes changes its own digest and no other", () => {
+  const one = digestOf(request(conversation(["a", "b"])));
+  const warmer = digestOf({ ...request(conversation(["a", "b"])), temperature: 1 });
+  expect({ ...warmer, settings: one.settings }).toEqual(one);
+  const tools = [{ name: "t", description: "", inputSchema: {} }];
+  const equipped = digestOf({ ...request(conversation(["a", "b"])), tools });
+  expect({ ...equipped, tools: one.tools }).toEqual(one);
+  const later = digestOf({
+    ...request(conversation(["a", "b"])),
+    turn: 7,
+    messageId: "n",
+    model: "x/y",
+    maxOutputTokens: 9,
+  });
+  expect(later).toEqual(one);
+});
