@@ -1,16 +1,18 @@
 import { join } from "node:path";
 import type { Env } from "@shaman/config";
 import { createDb, migrate, type Db, type RoleUrls } from "@shaman/db";
-import { Secret } from "@shaman/kernel";
+import { Secret, toAppError } from "@shaman/kernel";
 import { migrateJobQueue } from "@shaman/queue";
 import type { LocalConfig } from "./config.ts";
+import { startExampleTools, type ExampleTools } from "./example-tools.ts";
 import { stopLeftovers } from "./leftovers.ts";
 import { readLocalFile, removeLocalFile, writeLocalFile, type LocalFile } from "./local-file.ts";
 import { ensureLocalKeys, type LocalKeys } from "./local-keys.ts";
 import { isPortFree, portTaken, type Ports } from "./ports.ts";
 import { builtInPostgres, ourPrograms } from "./programs.ts";
+import { seedConnections } from "./seed-connections.ts";
 import { waitForAgents } from "./seed-repository.ts";
-import { seed, type Seeded } from "./seed.ts";
+import { secretKeysOf, seed, type Seeded } from "./seed.ts";
 import { takeStateFolder } from "./state-folder.ts";
 import { createSupervisor, type Supervisor } from "./supervisor.ts";
 import { welcome } from "./welcome.ts";
@@ -47,6 +49,7 @@ const assertPortsFree = async (ports: Ports): Promise<void> => {
     ["the public A2A server", ports.public],
     ["the internal A2A server", ports.internal],
     ["the worker's health page", ports.workerHealth],
+    ["the MCP server of the examples", ports.tools],
   ] as const;
   for (const [use, port] of uses) if (!(await isPortFree(port))) throw portTaken(use, port, ports);
 };
@@ -59,6 +62,7 @@ export const createLauncher = (input: LauncherInput): Launcher => {
   let local: LocalFile | undefined;
   const stopping = new AbortController();
   let starting: Promise<void> | undefined;
+  let tools: ExampleTools | undefined;
 
   const supervisor: Supervisor = createSupervisor({ log, onReplaced: () => local && save(local) });
   const save = (content: LocalFile): void => {
@@ -98,12 +102,26 @@ export const createLauncher = (input: LauncherInput): Launcher => {
     };
     await supervisor.start(programs.public);
     save(current);
+    await connectExamples(started);
     return current;
+  };
+
+  /** The first organization's order desk gets its tools, and the second one's agent as its partner. */
+  const connectExamples = async ({ db, seeded, keys }: StartedDatabase): Promise<void> => {
+    const [shop, partner] = seeded;
+    if (shop === undefined || partner === undefined || tools === undefined) return;
+    const cardUrl = `http://${partner.slug}.localhost:${ports.public}/.well-known/agent-card.json`;
+    const connections = { toolsUrl: tools.url, partner: { cardUrl, apiKey: partner.apiKey } };
+    const secretKeys = secretKeysOf({ keys, folder: state.folder });
+    await seedConnections({ db, secretKeys, orgId: shop.id, ...connections }).catch((error: unknown) =>
+      say(`The examples' tools and partner could not be registered: ${toAppError(error).message}`),
+    );
   };
 
   const startAll = async (): Promise<void> => {
     await stopLeftovers(readLocalFile(state.folder)?.processes ?? [], { root: input.root, log: say });
     await assertPortsFree(ports);
+    tools = await startExampleTools(ports.tools);
     const keys = ensureLocalKeys(state.folder);
     const databaseUrl = await startDatabase();
     const { applied, roleUrls } = await migrate({ databaseUrl, roleSecret: keys.roleSecret });
@@ -135,6 +153,7 @@ export const createLauncher = (input: LauncherInput): Launcher => {
       stopping.abort();
       await supervisor.stop();
       await starting?.catch(() => undefined);
+      await tools?.close();
       removeLocalFile(state.folder);
       state.release();
     },

@@ -6,11 +6,12 @@ import { userError, type AppError, type Result } from "@shaman/kernel";
 const DEFAULT_PORT = 5000;
 const HIGHEST_OFFSET = 10;
 
-/** The ports of one copy of everything: public at N, internal at N+1, the worker's health at N+3, PostgreSQL at N+10. */
+/** The ports of one copy of everything: public at N, internal at N+1, the worker's health at N+3, the examples' tools at N+5, PostgreSQL at N+10. */
 export type Ports = {
   readonly public: number;
   readonly internal: number;
   readonly workerHealth: number;
+  readonly tools: number;
   readonly postgres: number;
 };
 
@@ -18,6 +19,7 @@ const portsFrom = (base: number): Ports => ({
   public: base,
   internal: base + 1,
   workerHealth: base + 3,
+  tools: base + 5,
   postgres: base + HIGHEST_OFFSET,
 });
 

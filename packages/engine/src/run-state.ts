@@ -1,6 +1,6 @@
 import { hash } from "node:crypto";
 import type { AgentDefinition } from "@shaman/agents";
-import type { Json, JsonObject } from "@shaman/kernel";
+import { canonicalJson, type Json, type JsonObject } from "@shaman/kernel";
 import type { Model, ModelMessage, ModelUsage, ToolCall } from "@shaman/llm";
 import type { SharedValue, StepRecord } from "@shaman/runs";
 import type { Tool, ToolSet } from "@shaman/tools";
@@ -99,7 +99,8 @@ export type Events<R = void> = AsyncGenerator<EngineEvent, R, undefined>;
 
 export const toolOutput = z.object({ text: z.string(), isError: z.boolean() });
 
-export const hashOf = (value: unknown): string => hash("sha256", JSON.stringify(value), "base64url");
+/** What a step is recognized by in a replay: by then its values have come back from jsonb, their keys in another order. */
+export const hashOf = (value: unknown): string => hash("sha256", canonicalJson(value), "base64url");
 
 /** The event that tells of a step. From here on it counts as something that must be committed before what builds on it. */
 export const tell = (state: RunState, step: StepRecord): EngineEvent => {

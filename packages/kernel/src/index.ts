@@ -6,7 +6,7 @@ export type { Clock } from "./clock.ts";
 export { createFreshness } from "./freshness.ts";
 export { ID_KINDS, isId, newId } from "./ids.ts";
 export type { IdKind } from "./ids.ts";
-export { isJsonObject } from "./json.ts";
+export { canonicalJson, isJsonObject } from "./json.ts";
 export type { Json, JsonObject } from "./json.ts";
 export { err, ok, unwrap } from "./result.ts";
 export type { Result } from "./result.ts";

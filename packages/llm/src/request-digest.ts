@@ -1,20 +1,13 @@
 import { hash } from "node:crypto";
 
+import { canonicalJson } from "@shaman/kernel";
 import type { RequestDigest } from "@shaman/scripts";
 
 import type { Model, ModelEvent, ModelMessage, ModelRequest } from "./model-port.ts";
 
 const DIGEST_CHARS = 22;
 
-/** The same text for the same value, whatever order its keys came in: what went through a database may have another. */
-const canonical = (value: unknown): string =>
-  JSON.stringify(value, (_, inner: unknown) =>
-    typeof inner === "object" && inner !== null && !Array.isArray(inner)
-      ? Object.fromEntries(Object.entries(inner).toSorted(([a], [b]) => (a < b ? -1 : 1)))
-      : inner,
-  );
-
-const digest = (value: unknown): string => hash("sha256", canonical(value), "base64url").slice(0, DIGEST_CHARS);
+const digest = (value: unknown): string => hash("sha256", canonicalJson(value), "base64url").slice(0, DIGEST_CHARS);
 
 /** Calls by their place in the conversation: a provider makes up new ids each time, and they mean nothing else. */
 const withPlacesForIds = (messages: readonly ModelMessage[]): readonly unknown[] => {

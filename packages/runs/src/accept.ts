@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { AUDIT_COLUMNS, auditRecord, auditRow } from "@shaman/audit";
 import { toJsonb, type Db, type SharedWork } from "@shaman/db";
-import { AppError, err, newId, ok, userError, type JsonObject, type Result } from "@shaman/kernel";
+import { AppError, canonicalJson, err, newId, ok, userError, type JsonObject, type Result } from "@shaman/kernel";
 import type { JobQueue } from "@shaman/queue";
 import type { RunLimits } from "./run-limits.ts";
 import { wakeUpOf } from "./wake-up.ts";
@@ -215,9 +215,4 @@ export const dedupeKeyOf = (input: {
 
 /** Hash of what a message says. Its id is no part of that, and the order of keys does not count. */
 export const contentHash = ({ messageId: _id, ...content }: JsonObject): string =>
-  createHash("sha256").update(JSON.stringify(content, sortKeys)).digest("base64url");
-
-const sortKeys = (_key: string, value: unknown): unknown => {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
-  return Object.fromEntries(Object.entries(value).toSorted(([a], [b]) => (a < b ? -1 : 1)));
-};
+  createHash("sha256").update(canonicalJson(content)).digest("base64url");

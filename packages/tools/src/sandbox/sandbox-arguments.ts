@@ -90,7 +90,7 @@ export const sandboxArguments = (layout: SandboxLayout): readonly string[] => {
  * of input: so nothing runs that nobody holds. Then it makes itself the first victim of the kernel when memory runs out,
  * sets the limits that belong to a process (a limit that cannot be set ends it), and becomes the program.
  */
-export const LIMITS_SCRIPT = [
+const LIMITS_SCRIPT = [
   'IFS= read -r go && [ "$go" = go ] || exit 125',
   "echo 1000 2>/dev/null >/proc/self/oom_score_adj",
   '{ [ "$1" = - ] || ulimit -u "$1" 2>/dev/null || ulimit -p "$1"; } && ulimit -f "$2" && ulimit -t "$3" && ulimit -n "$4" && ulimit -d "$5" && ulimit -c 0 || exit 126',

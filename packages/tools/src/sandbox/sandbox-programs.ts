@@ -29,7 +29,7 @@ export const findProgram = async (name: string): Promise<string | undefined> => 
   return undefined;
 };
 
-export const missingBubblewrap =
+const missingBubblewrap =
   "Stdio MCP servers run inside bubblewrap only, and it is not installed on this machine: install it (Debian and Ubuntu: " +
   "apt-get install bubblewrap), or register the server over HTTP.";
 
