@@ -8,10 +8,7 @@ import { auditOf, failed, type Recording } from "./run-end.ts";
  * Records one event; gives what becomes of the run when that was its last. A promise means that no other event may be
  * recorded before it has resolved.
  */
-export const record = (
-  at: Recording,
-  event: AgentEvent,
-): RunOutcome | Promise<RunOutcome | undefined> | undefined => {
+export const record = (at: Recording, event: AgentEvent): RunOutcome | Promise<RunOutcome | undefined> | undefined => {
   const { run, recorder, tree } = at;
   if ("task" in event) {
     const { id: taskId } = event.task;
