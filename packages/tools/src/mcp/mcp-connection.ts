@@ -14,6 +14,7 @@ import { abortAfter, AppError, type Json, type JsonObject } from "@shaman/kernel
 import { z } from "zod";
 import type { ToolContext, ToolNotice } from "../tool.ts";
 import type { McpLimits } from "./mcp-limits.ts";
+import { untilAborted } from "./until-aborted.ts";
 
 /** A tool as the server describes it: what a model is told, and what the platform goes by. */
 export type McpToolDescription = {
@@ -131,7 +132,7 @@ export const connectMcp = async (
   const close = async (): Promise<void> => {
     isOpen = false;
     const deadline = abortAfter(CLOSE_TIMEOUT_MS);
-    await Promise.race([client.close().catch(() => undefined), aborted(deadline.signal).catch(() => undefined)]);
+    await untilAborted(client.close(), deadline.signal).catch(() => undefined);
     deadline.clear();
   };
   await handshake({ client, transport, timeoutMs: limits.connectTimeoutMs }, signal).catch(async (error: unknown) => {
@@ -191,14 +192,6 @@ export const connectMcp = async (
   };
 };
 
-const aborted = (signal: AbortSignal): Promise<never> =>
-  new Promise((_resolve, reject) => {
-    // Signals of ours are aborted with errors.
-    const fail = (): void => reject(signal.reason as Error);
-    if (signal.aborted) fail();
-    else signal.addEventListener("abort", fail, { once: true });
-  });
-
 const handshake = async (
   deps: { readonly client: Client; readonly transport: Transport; readonly timeoutMs: number },
   signal: AbortSignal,
@@ -206,8 +199,7 @@ const handshake = async (
   const deadline = abortAfter(deps.timeoutMs, signal);
   try {
     const connected = deps.client.connect(deps.transport, { timeout: deps.timeoutMs, signal: deadline.signal });
-    connected.catch(() => undefined);
-    await Promise.race([connected, aborted(deadline.signal)]);
+    await untilAborted(connected, deadline.signal);
   } catch (error) {
     if (!deadline.timedOut()) throw error;
     throw new AppError({

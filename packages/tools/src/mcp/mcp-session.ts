@@ -1,6 +1,7 @@
 import { AppError } from "@shaman/kernel";
 import type { McpConnection } from "./mcp-connection.ts";
 import { isConnectionLost, isSessionLost } from "./mcp-failure.ts";
+import { untilAborted } from "./until-aborted.ts";
 
 /** A place for one connection at a time, opened when it is needed, and anew when it was lost. */
 export type McpSession = {
@@ -58,8 +59,7 @@ export const createMcpSession = ({ connect, now }: McpSessionDeps): McpSession =
 
   const use: McpSession["use"] = async (work, signal) => {
     for (let attempt = 1; ; attempt += 1) {
-      const [opening, connection] = await ensure();
-      signal.throwIfAborted();
+      const [opening, connection] = await untilAborted(ensure(), signal);
       try {
         return await work(connection);
       } catch (error) {

@@ -242,17 +242,21 @@ describe("a server that misbehaves", () => {
   test.each([false, true])(
     "and dies in the middle of a call fails that call at once, and works again (SSE: %s)",
     async (sse) => {
+      const heard = Promise.withResolvers<void>();
       const dying: McpTestTool = {
         name: "dying",
         run: async (_input, call) => {
           await call.progress(1, 2, "so far so good");
+          // The answer is under way: it is its middle that is cut, not its beginning.
+          await heard.promise;
           call.die();
           return new Promise(() => undefined);
         },
       };
-      const { tool, echo: other } = await openOne(dying, {}, sse);
-      const outcome = await tool.run({}, context());
+      const { tool, echo: other } = await openOne(dying, { silenceTimeoutMs: 5_000 }, sse);
+      const outcome = await tool.run({}, { ...context(), notice: () => heard.resolve() });
       expect(outcome.isError).toBe(true);
+      expect(textOf(outcome)).not.toContain("in time");
       expect(textOf(await other.run({ text: "again" }, context()))).toBe("you said again");
     },
   );
@@ -371,6 +375,31 @@ describe("a call under way", () => {
   });
 });
 
+test("a run that is canceled while a server does not answer waits for it no longer", async () => {
+  const asked = Promise.withResolvers<void>();
+  const server = await givenServer([echo], {
+    intercept: () => {
+      asked.resolve();
+      return true;
+    },
+  });
+  const { orgId, register } = await givenOrg();
+  await register({ name: "shop", url: server.url });
+  const stop = new AbortController();
+  const set = givenTools({ connectTimeoutMs: 600_000 }).open({
+    orgId,
+    runId: "run_1",
+    repositoryId: "repo_1",
+    repositoryName: "agents",
+    definition: { mcpServers: { shop: registered() }, repeatable: [] },
+    signal: stop.signal,
+  });
+  set.catch(() => undefined);
+  await asked.promise;
+  stop.abort(new Error("the run was canceled"));
+  await expect(set).rejects.toThrow("the run was canceled");
+});
+
 describe("what was approved", () => {
   test("is what was there at first sight; a changed and a new tool are off until somebody approves them", async () => {
     const server = await givenServer([echo, charge]);
@@ -484,6 +513,16 @@ describe("credentials and sessions", () => {
     await open(tools, { orgId: one.orgId, runId: "run_b" }, { shop: registered() });
     await open(tools, { orgId: two.orgId, runId: "run_a" }, { shop: registered() });
     expect(new Set(server.sessions).size).toBe(3);
+  });
+
+  test("two organizations never share a session of a server that their agent files name, whatever else is the same", async () => {
+    const server = await givenServer([echo]);
+    const tools = givenTools();
+    for (const org of [await givenOrg(), await givenOrg()]) {
+      const set = await open(tools, { orgId: org.orgId, runId: "run_a" }, { site: inline(server.url) });
+      expect(set.tools).toHaveLength(1);
+    }
+    expect(server.sessions).toHaveLength(2);
   });
 
   test("runs share the session of a server registered as stateless, within their organization", async () => {
