@@ -309,8 +309,11 @@ describe("a message", () => {
   it.each(GOOD)("with %s is taken", async (_what, fields, said) => {
     const answer = await send(textMessage("", JSON.parse(JSON.stringify(fields))));
     expect(answer.json.result?.task.status.state, answer.text.slice(0, 500)).toBe("TASK_STATE_COMPLETED");
-    expect(answer.json.result.task.artifacts[0].parts).toHaveLength(1);
-    expect(answer.json.result.task.artifacts[0].parts[0].text).toContain(`You said ${said}`);
+    const { parts } = answer.json.result.task.artifacts[0];
+    expect(parts).toHaveLength(1);
+    // What is larger than a row may hold comes as an address.
+    if (parts[0].text === undefined) expect(parts[0]).toMatchObject({ url: expect.any(String), mediaType: "text/plain" });
+    else expect(parts[0].text).toContain(`You said ${said}`);
   });
 
   it("keeps what it says: parts of every kind, metadata, extensions and references come back in the history", async () => {
