@@ -312,7 +312,8 @@ describe("a message", () => {
     const { parts } = answer.json.result.task.artifacts[0];
     expect(parts).toHaveLength(1);
     // What is larger than a row may hold comes as an address.
-    if (parts[0].text === undefined) expect(parts[0]).toMatchObject({ url: expect.any(String), mediaType: "text/plain" });
+    if (parts[0].text === undefined)
+      expect(parts[0]).toMatchObject({ url: expect.any(String), mediaType: "text/plain" });
     else expect(parts[0].text).toContain(`You said ${said}`);
   });
 

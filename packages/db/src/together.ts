@@ -35,12 +35,16 @@ type Waiting<Item, Result> = {
 /** What waits for its turn, of one kind of work and one organization; there only while something is under way. */
 type Lanes<Item, Result> = Map<string, Waiting<Item, Result>[]>;
 
+/** While statements of a kind follow each other as closely as this, one waits for what else the event loop's turn brings. */
+const CROWDED_MS = 2;
+
 /**
  * Sends the first piece of a kind of work at once; what comes for the same organization while it is under way goes
- * together in the next statement. So nobody waits for others to come, and the more come, the less each costs.
+ * together in the next statement. So a lone caller waits for nobody, and the more come, the less each costs.
  */
 export const createTogether = (deps: Deps): Together => {
   const lanesOf = new Map<unknown, unknown>();
+  const lastDoneMs = new Map<unknown, number>();
   return <Item, Result>(orgId: string, work: SharedWork<Item, Result>, item: Item): Promise<Result> => {
     // Filed under the work itself, so they are of its types.
     const lanes = (lanesOf.get(work) ?? new Map()) as Lanes<Item, Result>;
@@ -53,7 +57,11 @@ export const createTogether = (deps: Deps): Together => {
       }
       const waiting = [{ item, resolve, reject }];
       lanes.set(orgId, waiting);
-      void serve(deps, { orgId, work, waiting }, () => lanes.delete(orgId));
+      const isCrowded = performance.now() - (lastDoneMs.get(work) ?? -Infinity) < CROWDED_MS;
+      void serve(deps, { orgId, work, waiting, isCrowded }, () => {
+        lanes.delete(orgId);
+        lastDoneMs.set(work, performance.now());
+      });
     });
   };
 };
@@ -68,8 +76,12 @@ type Turn<Item, Result> = {
 };
 
 /** Never rejects. Says `close` in the same turn in which it sees that nothing waits, so that nothing can come between. */
-const serve = async <Item, Result>(deps: Deps, turn: Turn<Item, Result>, close: () => void): Promise<void> => {
-  await nextTurn();
+const serve = async <Item, Result>(
+  deps: Deps,
+  turn: Turn<Item, Result> & { readonly isCrowded: boolean },
+  close: () => void,
+): Promise<void> => {
+  if (turn.isCrowded) await nextTurn();
   while (turn.waiting.length > 0) {
     const next = turn.waiting.splice(0, turn.work.maxItems);
     const { order } = turn.work;

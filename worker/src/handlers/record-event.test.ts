@@ -51,7 +51,7 @@ test("a called agent's task ends once, however often a call that is entered agai
   const nothing = (): void => undefined;
   const recorder: RunRecorder = {
     status: ({ taskId, state }) => void told.push(`${taskId} ${state}`),
-    artifact: nothing,
+    artifact: () => undefined,
     leftOpen: nothing,
     step: (agent, taskId, step) => void told.push(`${agent} ${taskId} ${step.kind}`),
     event: nothing,
