@@ -59,6 +59,7 @@ test("a called agent's task ends once, however often a call that is entered agai
     audit: nothing,
     data: nothing,
     commitNow: nothing,
+    abandon: () => undefined,
     finish: () => Promise.reject(new Error("not here")),
     lost: new AbortController().signal,
   };
