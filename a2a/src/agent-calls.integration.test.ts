@@ -124,6 +124,15 @@ const FILES = {
     ],
     "limits: {maxSteps: 6}",
   ),
+  ...exposed(
+    "Thrifty",
+    [
+      { match: { turn: 1 }, toolCalls: [call("Stock", "one")] },
+      { match: { turn: 2 }, toolCalls: [call("Stock", "two")] },
+      { match: { turn: 3 }, text: "Both." },
+    ],
+    "limits: {maxSteps: 6}",
+  ),
   ...hidden("Greedy2", endless(write("more"))),
 };
 
@@ -282,6 +291,16 @@ describe("the budget", () => {
     const models = (await stepsOf(task.id)).filter(({ kind }) => kind === "model");
     expect(models.length).toBe(6);
     expect(models.filter(({ agent: name }) => name === "Parent")).toHaveLength(2);
+  });
+
+  it("comes back as far as a called agent has not used it, for the next one", async () => {
+    const task = await start("Thrifty");
+    expect(task.status.state).toBe("TASK_STATE_COMPLETED");
+    expect(await shapeOf(task.id)).toEqual([
+      "->Thrifty completed",
+      "Thrifty>Stock completed",
+      "Thrifty>Stock completed",
+    ]);
   });
 
   it("of the organization's month refuses a run before it costs anything, and says which limit it was", async () => {

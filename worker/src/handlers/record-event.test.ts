@@ -1,0 +1,78 @@
+import { traceMetadata, type AgentEvent } from "@shaman/a2a-wire";
+import type { LeasedRun, RunRecorder } from "@shaman/runs";
+import { expect, test } from "vitest";
+import { record } from "./record-event.ts";
+import { createTaskTree } from "./task-tree.ts";
+
+const RUN: LeasedRun = {
+  orgId: "org_1",
+  runId: "run_1",
+  rootTaskId: "task_root",
+  contextId: "ctx_1",
+  agent: "Desk",
+  repositoryId: "repo_1",
+  commit: "c",
+  principal: "key:1",
+  apiKeyId: null,
+  userId: null,
+  traceparent: null,
+  epoch: 1,
+  holder: "w:1",
+  wake: 1,
+  priority: 3,
+  deadline: new Date(Date.now() + 60_000),
+  attempts: 0,
+  barrenClaims: 1,
+  limits: {},
+  used: { steps: 0, tokens: 0, costUsd: 0 },
+  taskState: "working",
+  waitsFor: undefined,
+  spendLimits: { organization: null, key: null },
+  messages: [],
+  commands: [],
+};
+
+const begun: AgentEvent = {
+  statusUpdate: {
+    taskId: "task_root",
+    status: { state: "TASK_STATE_WORKING" },
+    metadata: traceMetadata({
+      kind: "step",
+      step: { position: 2, kind: "call", name: "Stock", inputHash: "h", state: "started", childTaskId: "task_child" },
+    }),
+  },
+};
+const status = (taskId: string, state: "TASK_STATE_COMPLETED" | "TASK_STATE_FAILED"): AgentEvent => ({
+  statusUpdate: { taskId, status: { state } },
+});
+
+test("a called agent's task ends once, however often a call that is entered again tells of its end", async () => {
+  const told: string[] = [];
+  const nothing = (): void => undefined;
+  const recorder: RunRecorder = {
+    status: ({ taskId, state }) => void told.push(`${taskId} ${state}`),
+    artifact: () => undefined,
+    leftOpen: nothing,
+    step: (agent, taskId, step) => void told.push(`${agent} ${taskId} ${step.kind}`),
+    event: nothing,
+    applied: nothing,
+    audit: nothing,
+    data: nothing,
+    commitNow: nothing,
+    abandon: nothing,
+    finish: () => Promise.reject(new Error("not here")),
+    lost: new AbortController().signal,
+  };
+  const unused = new Proxy({}, { get: () => () => Promise.reject(new Error("not asked on a first attempt")) });
+  // The cast is safe because a first attempt asks the database nothing: whatever is called here rejects.
+  const tree = await createTaskTree(unused as Parameters<typeof createTaskTree>[0], RUN);
+  const at = { run: RUN, recorder, tree };
+  await record(at, begun);
+  await record(at, { task: { id: "task_child" } });
+  for (const state of ["TASK_STATE_COMPLETED", "TASK_STATE_COMPLETED", "TASK_STATE_FAILED"] as const) {
+    expect(record(at, status("task_child", state))).toBeUndefined();
+  }
+  await record(at, { task: { id: "task_child" } });
+  await record(at, status("task_unknown", "TASK_STATE_COMPLETED"));
+  expect(told).toEqual(["Desk task_root call", "task_child working", "task_child completed"]);
+});
