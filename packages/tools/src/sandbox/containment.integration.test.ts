@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { mkdtemp, open, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -132,6 +132,20 @@ test("a tool sees no file of this machine but libraries, and nothing it could wr
   expect(said.slice(10, 14)).toEqual(["/x", "/usr/lib/x", "/dev/x", "/runtime/x"].map(() => ({ refused: "EROFS" })));
   expect(said[14]).toHaveProperty("refused");
   expect(said[15]).toEqual({ done: "mine" });
+});
+
+test("what lies where only we may enter is shown when it is named, and nothing beside it", async () => {
+  const hidden = await mkdtemp(join(folder, "hidden-"));
+  await mkdir(join(hidden, "named"), { mode: 0o755 });
+  await writeFile(join(hidden, "named", "file"), "shown", { mode: 0o644 });
+  await writeFile(join(hidden, "beside"), "not shown", { mode: 0o644 });
+  const { said } = await runTool(
+    `${ATTEMPTS} say(fs.readFileSync("/data/file", "utf8")); say(attempt(() => fs.readdirSync("/data/.."))); say(attempt(() => fs.writeFileSync("/data/x", "")));`,
+    { readOnly: [{ from: join(hidden, "named"), to: "/data" }] },
+  );
+  expect(said[0]).toBe("shown");
+  expect(JSON.stringify(said[1])).not.toContain("beside");
+  expect(said[2]).toEqual({ refused: "EROFS" });
 });
 
 test("two sandboxes share no folder and see none of each other's processes", async () => {
