@@ -55,7 +55,7 @@ const startByHand = async (answer: RequestListener): Promise<{ readonly server: 
         defaultOutputModes: ["text/plain"],
         skills: [],
         supportedInterfaces: [
-          { url: `http://127.0.0.1:${port}/`, protocolBinding: "JSONRPC", protocolVersion: "1.0" },
+          { url: `http://127.0.0.1:${port}/`, protocolBinding: "HTTP+JSON", protocolVersion: "1.0" },
         ],
       }),
     );
@@ -84,7 +84,7 @@ beforeAll(async () => {
     const message = { messageId: "m", role: "ROLE_AGENT", parts: [{ text: "Now I have time." }] };
     response
       .setHeader("content-type", "application/json")
-      .end(JSON.stringify({ jsonrpc: "2.0", id: 1, result: { message } }));
+      .end(JSON.stringify({ message }));
   });
   servers.push(mute.server, busy.server);
   techcorp = await shaman.givenOrg(agent("Tax", "exposed: true", [{ text: "Tax is 19 EUR." }]));
