@@ -232,7 +232,7 @@ describe("an agent that calls others", () => {
     expect(task.status.state).toBe("TASK_STATE_COMPLETED");
     const calls = (await stepsOf(task.id)).filter(({ kind }) => kind === "call");
     const texts = calls.map(({ output }) => output.text);
-    expect(texts[0]).toContain('There is no agent "Secret"');
+    expect(texts[0]).toContain('Strangers knows no agent "Secret"');
     expect(texts[1]).toContain("Did you mean Stock?");
     expect(texts[2]?.replace("Nobody", "Secret").replace(/ Did you mean.*\?/, "")).toBe(
       texts[0]?.replace(/ Did you mean.*\?/, ""),

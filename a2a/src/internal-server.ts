@@ -9,6 +9,7 @@ import {
 import { createAgentResolver } from "@shaman/agents";
 import { encodeJsonRpcError, encodingOf, openAgentConnections } from "@shaman/a2a-wire";
 import { err, GONE, newId, ok, systemClock, toAppError, userError, type AppError, type Result } from "@shaman/kernel";
+import { createExternalDirectory, createHealthRecorder } from "@shaman/external";
 import { createOutbound } from "@shaman/outbound";
 import { openRedis } from "@shaman/queue";
 import { createRunWatcher, parsedJsonObject } from "@shaman/runs";
@@ -87,6 +88,8 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
       all: () => organizations.invalidate(),
     },
   );
+  const health = createHealthRecorder({ db, clock: systemClock, onError });
+  const directory = createExternalDirectory({ db, clock: systemClock, secretKeys: config.secrets, outbound });
   const stopping = new AbortController();
   const deps: HandlerDeps = {
     db,
@@ -97,6 +100,7 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
     dispatcher,
     internalUrl: config.internal.url,
     openTools: createOpenTools({ db, mcp }),
+    external: { directory, outbound, health, clock: systemClock },
     stopping: stopping.signal,
     agents: createAgentResolver({ db, clock: systemClock }),
     models: {
@@ -136,6 +140,7 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
       await closeGracefully(app, config.server.shutdownGraceMs);
       redis?.disconnect();
       await mcp.close();
+      await health.close();
       await Promise.allSettled([fanOut.close(), outbound.close(), dispatcher.destroy(), stdioServers.close()]);
       await db.close();
     },

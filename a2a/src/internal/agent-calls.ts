@@ -1,11 +1,14 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { streamMessage, type AgentConnections, type AgentEvent } from "@shaman/a2a-wire";
+import { streamMessage, type AgentConnections, type AgentEvent, type ExternalCallDeps } from "@shaman/a2a-wire";
 import type { TokenContext, TokenMinter } from "@shaman/access";
-import type { AgentDefinition, AgentResolver, ResolvedAgent } from "@shaman/agents";
+import { resolveCallee, type AgentDefinition, type AgentResolver, type ResolvedAgent } from "@shaman/agents";
 import type { Db } from "@shaman/db";
-import { fullNameOf, type AgentCalls, type Callee, type ChildCall } from "@shaman/engine";
+import { fullNameOf, type AgentCalls, type Callee, type ChildCall, type Found } from "@shaman/engine";
+import { describeOutsideAgents, type ExternalTarget, type NamedOutside } from "@shaman/external";
 import { AppError, err, ok, userError, type JsonObject, type Result } from "@shaman/kernel";
 import { findChildTask, findPinnedCommit } from "@shaman/runs";
+import type { ListedAgent } from "@shaman/tools";
+import { callOutside } from "./call-outside.ts";
 
 export type AgentCallsDeps = {
   readonly db: Db;
@@ -14,6 +17,7 @@ export type AgentCallsDeps = {
   readonly dispatcher: AgentConnections;
   /** Where internal servers are found: this one, or a balancer before all of them. */
   readonly internalUrl: string;
+  readonly external: ExternalCallDeps;
 };
 
 /** The task on whose behalf others are called. */
@@ -28,13 +32,14 @@ const MAX_UNAVAILABLE = 3;
 const UNAVAILABLE_WAIT_MS = 200;
 
 /**
- * How one task calls other agents: those of its own repository at the run's commit, and those that its `calls:` names
- * among the exposed agents of the organization. Whatever else there may be is unknown to it.
+ * How one task calls other agents: those of its own repository at the run's commit, those that its `calls:` names among
+ * the exposed agents of the organization and the registered ones outside of it, and those outside that the repository has
+ * an alias for. Whatever else there may be is unknown to it.
  */
 export const createAgentCalls = async (deps: AgentCallsDeps, caller: Caller): Promise<AgentCalls> => {
   const { orgId, repositoryId, commit, definition } = caller.agent;
   const own = await deps.agents.listPinned({ orgId, repositoryId, commit, limit: MAX_LISTED });
-  const others = await Promise.all(definition.calls.map((name) => listedElsewhere(deps, orgId, name)));
+  const elsewhere = await listElsewhere(deps, caller.agent);
   const named = Map.groupBy(own, (agent) => agent.definition.name);
   // By its name, unless another agent of the repository has the same: then by its path.
   const nameOf = ({ name, path }: AgentDefinition): string => (named.get(name)?.length === 1 ? name : path);
@@ -42,52 +47,78 @@ export const createAgentCalls = async (deps: AgentCallsDeps, caller: Caller): Pr
     ...own.flatMap(({ definition: other }) =>
       other.path === definition.path ? [] : [{ name: nameOf(other), description: other.description }],
     ),
-    ...others.flat(),
+    ...elsewhere,
   ];
   return {
     listed,
     find: (name) => findCallee(deps, caller, { name, known: listed.map((one) => one.name) }),
     findTask: (taskId) => findChildTask(deps.db, { orgId, runId: caller.context.runId, taskId }),
     send: (call) => sendToAgent(deps, caller, call),
+    callOutside: (call) => callOutside({ ...deps.external, db: deps.db }, caller.context, call),
   };
 };
 
-const listedElsewhere = async (deps: AgentCallsDeps, orgId: string, name: string) => {
-  const found = await deps.agents.resolveExposed({ orgId, name });
-  return found.ok ? [{ name, description: found.value.definition.description }] : [];
+/** Agents of other repositories and of other organizations, as far as this one may call them. */
+const listElsewhere = async (
+  deps: AgentCallsDeps,
+  { orgId, repositoryId, commit, definition }: ResolvedAgent,
+): Promise<readonly ListedAgent[]> => {
+  const aliases = (await deps.agents.listOutsideAliases({ orgId, repositoryId, commit })).slice(0, MAX_LISTED);
+  const named = definition.calls.filter((name) => !aliases.some((alias) => alias.name === name));
+  const exposed = await Promise.all(named.map((name) => deps.agents.resolveExposed({ orgId, name })));
+  const ours = exposed.flatMap((found, i) => {
+    const name = named[i];
+    return found.ok && name !== undefined ? [{ name, description: found.value.definition.description }] : [];
+  });
+  const unknown = named.filter((name) => !ours.some((one) => one.name === name));
+  // A private agent reaches others outside by an alias only.
+  const wanted: readonly NamedOutside[] = [...aliases, ...(definition.exposed ? unknown.map((name) => ({ name })) : [])];
+  if (wanted.length === 0) return ours;
+  const cards = await describeOutsideAgents(deps.db, orgId, wanted);
+  const outside = wanted.flatMap(({ name, url }) => {
+    const said = cards.get(name);
+    if (said === undefined && url === undefined) return [];
+    return [{ name, description: said ?? `at ${originOf(url)}`, outside: true }];
+  });
+  return [...ours, ...outside];
 };
 
-const calleeOf = (agent: ResolvedAgent): Callee => {
+const originOf = (url: string | undefined): string => URL.parse(url ?? "")?.origin ?? "";
+
+const calleeOf = (agent: ResolvedAgent): Found => {
   const { name, path, limits } = agent.definition;
-  return { name, repositoryId: agent.repositoryId, path, commit: agent.commit, limits: { ...limits } };
+  const callee: Callee = {
+    name,
+    repositoryId: agent.repositoryId,
+    path,
+    commit: agent.commit,
+    limits: { ...limits },
+  };
+  return { kind: "agent", callee };
 };
+
+const outsideOf = (target: ExternalTarget): Found => ({
+  kind: "outside",
+  outside: { name: target.name, target, server: target.kind === "registered" ? target.name : originOf(target.url) },
+});
 
 const findCallee = async (
   deps: AgentCallsDeps,
   { context, agent }: Caller,
   wanted: { readonly name: string; readonly known: readonly string[] },
-): Promise<Result<Callee>> => {
-  const { orgId, repositoryId, commit, definition } = agent;
-  const { name } = wanted;
-  const own = await deps.agents.resolvePinned({ orgId, repositoryId, commit, name });
-  if (own.ok) return ok(calleeOf(own.value));
-  if (own.error.code === "agent_external") {
-    return err(
-      userError("agent_not_found", `${name} is an agent outside of this organization, which cannot be called yet.`),
-    );
-  }
-  if (!definition.calls.includes(name)) return err(notCallable(own.error, wanted.known));
-  const live = await deps.agents.resolveExposed({ orgId, name });
-  if (!live.ok) return err(notCallable(live.error, wanted.known));
+): Promise<Result<Found>> => {
+  const { orgId, repositoryId } = agent;
+  const found = await resolveCallee(deps, { orgId, caller: agent, name: wanted.name });
+  if (!found.ok) return err(notCallable(found.error, wanted.known));
+  if (found.value.kind === "external") return ok(outsideOf(found.value.target));
+  const live = found.value.agent;
+  if (live.repositoryId === repositoryId) return ok(calleeOf(live));
   // Within one run a repository stays at the commit at which it was first called.
-  const pinned = await findPinnedCommit(deps.db, {
-    orgId,
-    runId: context.runId,
-    repositoryId: live.value.repositoryId,
-  });
-  if (pinned === undefined || pinned === live.value.commit) return ok(calleeOf(live.value));
-  const { path } = live.value.definition;
-  const then = await deps.agents.resolvePinned({ orgId, repositoryId: live.value.repositoryId, commit: pinned, path });
+  const at = { orgId, repositoryId: live.repositoryId };
+  const pinned = await findPinnedCommit(deps.db, { ...at, runId: context.runId });
+  if (pinned === undefined || pinned === live.commit) return ok(calleeOf(live));
+  const { path } = live.definition;
+  const then = await deps.agents.resolvePinned({ ...at, commit: pinned, path });
   return then.ok ? ok(calleeOf(then.value)) : err(notCallable(then.error, wanted.known));
 };
 

@@ -4,6 +4,7 @@ import { createOperatorPrincipal, createTokenMinter, parseInternalJwtKeys, type 
 import { createAgentResolver, createGitSource, registerRepository, syncRepository } from "@shaman/agents";
 import { openAgentConnections } from "@shaman/a2a-wire";
 import type { EngineEvent } from "@shaman/engine";
+import { createExternalDirectory } from "@shaman/external";
 import { newId, systemClock, unwrap, type JsonObject } from "@shaman/kernel";
 import { createOutbound } from "@shaman/outbound";
 import { createPostgresFanOut, type FanOut, type JobQueue } from "@shaman/queue";
@@ -90,6 +91,11 @@ beforeAll(async () => {
     minter: await createTokenMinter({ keys: jwt.value, clock: systemClock }),
     dispatcher,
     internalUrl: "http://127.0.0.1:1",
+    external: {
+      directory: createExternalDirectory({ db, clock: systemClock, secretKeys: keys.value, outbound }),
+      outbound,
+      clock: systemClock,
+    },
   };
   closing.push(
     () => dispatcher.destroy(),

@@ -94,6 +94,7 @@ export async function* executeTask(
     recorded: context.leaseEpoch === 1 ? [] : await loadSteps(deps.db, { orgId, taskId }),
     budget: context.budget,
     deadline: context.deadline,
+    leaseEpoch: context.leaseEpoch,
     toolOutputBytes: settings.run.toolOutputBytes,
     lineage: [...context.ancestors, fullNameOf({ repositoryId, path: definition.path })],
     parent: context.parentTaskId === undefined ? undefined : { attemptsLeft: context.attemptsLeft },

@@ -1,4 +1,4 @@
-import type { AgentEvent } from "@shaman/a2a-wire";
+import type { AgentEvent, ExternalOutcome, ExternalProgress, RemoteTask } from "@shaman/a2a-wire";
 import { parsedJsonObject, type ChildTask } from "@shaman/runs";
 import type { Result } from "@shaman/kernel";
 import type { ListedAgent } from "@shaman/tools";
@@ -29,6 +29,61 @@ export const startedCall = z.object({
 });
 export type StartedCall = z.output<typeof startedCall>;
 
+/** An agent outside of the organization. */
+export const outsideAgent = z.object({
+  /** As the calling agent calls it. */
+  name: z.string(),
+  /** What it is registered as, or the origin that an alias names; for lists and audit. */
+  server: z.string(),
+  target: z.discriminatedUnion("kind", [
+    z.object({ kind: z.literal("registered"), externalAgentId: z.string(), name: z.string() }),
+    z.object({ kind: z.literal("url"), url: z.string(), name: z.string() }),
+  ]),
+});
+export type OutsideAgent = z.output<typeof outsideAgent>;
+
+const exactRemote = ({ taskId, contextId }: { taskId?: string | undefined; contextId?: string | undefined }): RemoteTask => ({
+  ...(taskId !== undefined && { taskId }),
+  ...(contextId !== undefined && { contextId }),
+});
+
+/** The task that an outside agent works on, by its own ids. */
+export const remoteTask = z
+  .object({ taskId: z.string().optional(), contextId: z.string().optional() })
+  .transform(exactRemote);
+
+/** What the row of a started call of an outside agent holds. */
+export const startedOutside = z.object({
+  agent: z.string(),
+  message: z.string(),
+  outside: outsideAgent,
+  /** The task of that agent that the message answers. */
+  continues: remoteTask.optional(),
+});
+export type StartedOutside = z.output<typeof startedOutside>;
+
+/** Whom a name means. */
+export type Found =
+  | { readonly kind: "agent"; readonly callee: Callee }
+  | { readonly kind: "outside"; readonly outside: OutsideAgent };
+
+export type OutsideCall = {
+  readonly outside: OutsideAgent;
+  /** Of the step, from which the message's id derives. */
+  readonly position: number;
+  readonly text: string;
+  readonly continues?: RemoteTask;
+  /** Set when an earlier attempt began the call: what it recorded of the remote task. */
+  readonly reentry?: RemoteTask;
+  /** Milliseconds since 1970. */
+  readonly deadline: number;
+  readonly signal: AbortSignal;
+  /** Whether the task has failed by then, so that nobody will ask for the answer again. */
+  readonly isOver: () => boolean;
+  /** Told on the way; what it says comes from strangers. */
+  readonly tell: (progress: ExternalProgress) => void;
+};
+
 export type ChildCall = {
   readonly callee: Callee;
   readonly taskId: string;
@@ -52,7 +107,7 @@ export type AgentCalls = {
   /** Agents it may call; none, and `call_agent` is not offered. */
   readonly listed: readonly ListedAgent[];
   /** Whom a name means. An error is meant for the model. */
-  readonly find: (name: string) => Promise<Result<Callee>>;
+  readonly find: (name: string) => Promise<Result<Found>>;
   /** How far the task of an earlier call has come. */
   readonly findTask: (taskId: string) => Promise<ChildTask | undefined>;
   /**
@@ -60,6 +115,11 @@ export type AgentCalls = {
    * the stream breaks off: then nobody knows how far it came.
    */
   readonly send: (call: ChildCall) => AsyncGenerator<AgentEvent, void, undefined>;
+  /**
+   * Calls an outside agent, or enters such a call again. Rejects for faults of ours, and when the signal is aborted: by
+   * then that agent has been asked to cancel, if the run is canceled or its task is over.
+   */
+  readonly callOutside: (call: OutsideCall) => Promise<ExternalOutcome>;
 };
 
 /** The text of a status message of an agent of ours. */

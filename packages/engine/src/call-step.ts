@@ -1,11 +1,20 @@
-import { TRACE_EXTENSION, type AgentEvent, type BudgetLeft } from "@shaman/a2a-wire";
-import { AppError, isJsonObject, newId } from "@shaman/kernel";
+import { TRACE_EXTENSION, type AgentEvent, type BudgetLeft, type RemoteTask } from "@shaman/a2a-wire";
+import { AppError, err, isJsonObject, newId, ok, userError, type Result } from "@shaman/kernel";
 import type { StepRecord } from "@shaman/runs";
 import { parseCallAgent } from "@shaman/tools";
 import { z } from "zod";
-import { fullNameOf, startedCall, statusText, type Callee, type StartedCall } from "./agent-calls.ts";
+import {
+  fullNameOf,
+  startedCall,
+  startedOutside,
+  statusText,
+  type Found,
+  type StartedCall,
+  type StartedOutside,
+} from "./agent-calls.ts";
 import { limitReached, refuse, type Share } from "./budget.ts";
 import type { Failure, Suspension } from "./engine-event.ts";
+import { enterOutsideCall, recallOutside, startOutsideCall } from "./outside-call-step.ts";
 import { BrokenOff, RunFailed } from "./run-failed.ts";
 import {
   hashOf,
@@ -33,7 +42,11 @@ export async function* callStep(state: RunState, plan: PlannedCall): Events<Step
   if (recorded !== undefined && recorded.state !== "started") {
     const { used, ...output } = callOutput.parse(recorded.output);
     state.meter.take(used);
+    recallOutside(state, recorded);
     return { kind: "result", ...output };
+  }
+  if (recorded !== undefined && recorded.childTaskId === undefined) {
+    return yield* enterOutsideCall(state, plan, { ...recorded, inputHash });
   }
   if (recorded !== undefined) return yield* enterAgain(state, plan, recorded);
 
@@ -51,6 +64,7 @@ export async function* callStep(state: RunState, plan: PlannedCall): Events<Step
     });
     return { kind: "result", ...output };
   }
+  if ("outside" in begun) return yield* startOutsideCall(state, plan, begun);
   const childTaskId = newId("task");
   const step = { position, kind: "call", name: begun.callee.name, inputHash, input: begun } as const;
   yield* untilCommitted(state, plan.signal);
@@ -67,14 +81,19 @@ export async function* callStep(state: RunState, plan: PlannedCall): Events<Step
 const prepare = async (
   state: RunState,
   { call, waiting }: PlannedCall,
-): Promise<StartedCall | { readonly problem: string }> => {
+): Promise<StartedCall | StartedOutside | { readonly problem: string }> => {
   const asked = parseCallAgent(call.input);
-  const found = asked.ok ? await state.deps.calls.find(asked.value.agent) : asked;
+  const found = asked.ok ? await findAsked(state, asked.value) : asked;
   const among = waiting.count;
   waiting.count -= 1;
   if (!asked.ok) return { problem: asked.error.message };
   if (!found.ok) return { problem: found.error.message };
-  const callee: Callee = found.value;
+  const { agent, message } = asked.value;
+  if (found.value.kind === "outside") {
+    const { outside, continues } = found.value;
+    return { agent, message, outside, ...(continues !== undefined && { continues }) };
+  }
+  const { callee } = found.value;
   if (state.input.lineage.includes(fullNameOf(callee))) {
     return {
       problem: `${callee.name} is waiting for this very task, directly or through others, so it cannot be called from here. Do the work yourself, or call another agent.`,
@@ -93,7 +112,22 @@ const prepare = async (
     refuse(share);
     return { problem: share };
   }
-  return { agent: asked.value.agent, message: asked.value.message, callee, share };
+  return { agent, message, callee, share };
+};
+
+type Asked = Found & { readonly continues?: RemoteTask };
+
+/** Whom the call is for: whom the name means, or an outside agent that asked for something in an earlier call. */
+const findAsked = async (
+  { deps, asking }: RunState,
+  { agent, answers }: { readonly agent: string; readonly answers?: string | undefined },
+): Promise<Result<Asked>> => {
+  if (answers === undefined) return deps.calls.find(agent);
+  const asked = asking.get(answers);
+  if (asked?.outside.name === agent) return ok({ kind: "outside", outside: asked.outside, continues: asked.remote });
+  const open = [...asking].map(([name, { outside }]) => `${name} of ${outside.name}`);
+  const message = `No agent ${agent.slice(0, 200)} asked for anything in a call named ${JSON.stringify(answers)}. Calls in which something was asked: ${open.length === 0 ? "none" : open.join(", ")}.`;
+  return err(userError("call_not_asking", message));
 };
 
 async function* enterAgain(state: RunState, plan: PlannedCall, recorded: StepRecord): Events<StepEnd> {

@@ -75,6 +75,7 @@ const run = async (input: {
       listed: [],
       find: never,
       findTask: never,
+      callOutside: never,
       send: () => {
         throw new Error("not here");
       },
@@ -92,6 +93,7 @@ const run = async (input: {
     budget: { steps: 10, toolCalls: 10, tokens: 10_000, costUsd: 1, depth: 5 },
     deadline: Date.now() + 60_000,
     toolOutputBytes: input.toolOutputBytes ?? 64_000,
+    leaseEpoch: 1,
     lineage: [],
     parent: undefined,
     signal: new AbortController().signal,

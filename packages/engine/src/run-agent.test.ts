@@ -85,6 +85,7 @@ const depsOf = (fields: Pick<EngineDeps, "model"> & Partial<EngineDeps>): Engine
     listed: [],
     find: () => Promise.reject(new Error("no agent is called here")),
     findTask: () => Promise.reject(new Error("no agent is called here")),
+    callOutside: () => Promise.reject(new Error("no agent is called here")),
     send: () => {
       throw new Error("no agent is called here");
     },
@@ -107,6 +108,7 @@ const inputOf = (overrides: Partial<RunAgentInput>): RunAgentInput => ({
   budget: { steps: 10, toolCalls: 10, tokens: 10_000, costUsd: 1, depth: 5 },
   deadline: Date.now() + 600_000,
   toolOutputBytes: 64_000,
+  leaseEpoch: 1,
   lineage: ["repo_1:Clerk"],
   parent: undefined,
   signal: new AbortController().signal,

@@ -61,6 +61,7 @@ export async function* runAgent(deps: EngineDeps, input: RunAgentInput): Events 
       tools,
       signal: deadline.signal,
       written: new Map(),
+      asking: new Map(),
       position: 0,
       turn: 0,
       repairs: 0,

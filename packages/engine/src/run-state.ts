@@ -5,7 +5,8 @@ import type { Model, ModelMessage, ModelUsage, ToolCall } from "@shaman/llm";
 import type { SharedValue, StepRecord } from "@shaman/runs";
 import type { Tool, ToolSet } from "@shaman/tools";
 import { z } from "zod";
-import type { AgentCalls } from "./agent-calls.ts";
+import type { RemoteTask } from "@shaman/a2a-wire";
+import type { AgentCalls, OutsideAgent } from "./agent-calls.ts";
 import type { Budget, Meter } from "./budget.ts";
 import type { EngineEvent, Suspension } from "./engine-event.ts";
 import { RunFailed } from "./run-failed.ts";
@@ -52,6 +53,8 @@ export type RunAgentInput = {
   readonly deadline: number;
   /** How much of a tool's output a model is given. */
   readonly toolOutputBytes: number;
+  /** The lease under which this attempt works; each claim of the run has the next higher one. */
+  readonly leaseEpoch: number;
   /** Full names of the agents that led here, this one last. */
   readonly lineage: readonly string[];
   /** Set where another agent called this one; `attemptsLeft` is how often the whole run may still be tried again. */
@@ -70,6 +73,8 @@ export type RunState = {
   readonly signal: AbortSignal;
   /** What it handed over as artifacts, as text for an agent that called it. */
   readonly written: Map<number, string>;
+  /** Tasks of outside agents that wait for an answer, by the name of the call in which they asked. */
+  readonly asking: Map<string, { readonly outside: OutsideAgent; readonly remote: RemoteTask }>;
   position: number;
   turn: number;
   /** How often the model has been asked to mend its answer. */

@@ -8,6 +8,7 @@ export {
 export type { Binding, CardInterface, ExternalCard, ProtocolVersion, SupportedInterface } from "./card.ts";
 export type { CredentialInput, StoredCredential } from "./credential.ts";
 export type { ExternalAgentView, ExternalHealth } from "./external-agent.ts";
+export { describeOutsideAgents, type NamedOutside } from "./describe-outside-agents.ts";
 export {
   createExternalDirectory,
   type ExternalDirectory,

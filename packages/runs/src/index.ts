@@ -6,6 +6,7 @@ export type { ArtifactLimits } from "./artifact-intake.ts";
 export { splitChunk } from "./artifact-piece.ts";
 export type { ArtifactView } from "./artifacts.ts";
 export { awaitTask, isSettled } from "./await-task.ts";
+export { isCancelRequested } from "./cancel-requested.ts";
 export { answerTask, commandRun, goOnNow, replyToRun, retryRun } from "./commands.ts";
 export type { CommandTarget } from "./command-target.ts";
 export type { Answered, AnswerInput, CommandDeps, OperatorReply } from "./commands.ts";

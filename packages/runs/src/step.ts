@@ -29,7 +29,7 @@ export const stepRecord = z.object({
   usage: stepUsage.optional(),
   /** Of a call: the task that the called agent works on. */
   childTaskId: z.string().optional(),
-  /** Of a tool: the MCP server it belongs to. */
+  /** Of a tool: the MCP server it belongs to. Of a call of an outside agent: what that agent is registered as, or where it is. */
   server: z.string().optional(),
   /** How long a tool or a call took. */
   durationMs: z.int().min(0).optional(),

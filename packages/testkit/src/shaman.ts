@@ -8,6 +8,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { createApiKey, createOperatorPrincipal } from "@shaman/access";
 import { createGitSource, registerRepository, syncRepository, type SyncReport } from "@shaman/agents";
+import { addExternalAgent, type AddExternalAgentInput } from "@shaman/external";
 import { systemClock, unwrap } from "@shaman/kernel";
 import { createOutbound } from "@shaman/outbound";
 import { parseScript } from "@shaman/scripts";
@@ -41,6 +42,8 @@ export type TestOrg = {
   readonly repositoryId: string;
   /** Commits exactly these files and syncs. */
   readonly push: (files: Readonly<Record<string, RemoteFile>>) => Promise<SyncReport>;
+  /** Registers an agent of another organization by its card. */
+  readonly addOutsideAgent: (input: AddExternalAgentInput) => Promise<void>;
   /** Registers one more repository with these files, synced. */
   readonly addRepository: (name: string, files: Readonly<Record<string, RemoteFile>>) => Promise<SyncReport>;
 };
@@ -166,6 +169,7 @@ export const startShaman = async (options: ShamanOptions = {}): Promise<Shaman> 
       origin: { server: "cli" },
       secretKeys,
       checkGitUrl: outbound.checkGitUrl,
+      outbound,
     };
     const { key, record } = unwrap(
       await createApiKey(web, operator, { name: "test", mode: "test", agents: "*", ratePerSecond: 0 }),
@@ -187,8 +191,11 @@ export const startShaman = async (options: ShamanOptions = {}): Promise<Shaman> 
       return sync();
     };
     const addRepository: TestOrg["addRepository"] = async (name, first) => (await register(name, first)).report;
+    const addOutsideAgent: TestOrg["addOutsideAgent"] = async (input) => {
+      unwrap(await addExternalAgent(web, operator, input));
+    };
     const host = `${slug}.${BASE_DOMAIN}:${publicPort}`;
-    return { orgId, slug, host, apiKey: key.reveal(), apiKeyId: record.id, repositoryId, push, addRepository };
+    return { orgId, slug, host, apiKey: key.reveal(), apiKeyId: record.id, repositoryId, push, addOutsideAgent, addRepository };
   };
 
   const http: Shaman["http"] = async (org, call) => {

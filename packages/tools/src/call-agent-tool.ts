@@ -6,7 +6,12 @@ import { invalidInput, specOf } from "./platform-tools.ts";
 export const CALL_AGENT = "call_agent";
 
 /** An agent that the model is told it may call. */
-export type ListedAgent = { readonly name: string; readonly description: string };
+export type ListedAgent = {
+  readonly name: string;
+  readonly description: string;
+  /** Of another organization: its description is that one's words. */
+  readonly outside?: boolean;
+};
 
 const MAX_LISTED = 50;
 const MAX_DESCRIPTION_CHARS = 200;
@@ -14,6 +19,11 @@ const MAX_DESCRIPTION_CHARS = 200;
 const callAgentInput = z.strictObject({
   agent: z.string().min(1).max(600).describe("Name of the agent"),
   message: z.string().min(1).max(200_000).describe("What it is to do, with everything it has to know for it"),
+  answers: z
+    .string()
+    .max(20)
+    .optional()
+    .describe("Only to answer an outside agent that asked for something: the name of the call in which it asked"),
 });
 
 /** Building a schema takes longer than using it. */
@@ -21,7 +31,9 @@ const SPEC = specOf(CALL_AGENT, "", callAgentInput);
 
 /** The tool that calls another agent, with the agents that may be called. */
 export const callAgentSpec = (agents: readonly ListedAgent[]): ToolSpec => {
-  const lines = agents.slice(0, MAX_LISTED).map(({ name, description }) => `- ${name}: ${shorten(description)}`);
+  const lines = agents.slice(0, MAX_LISTED).map(({ name, description, outside }) =>
+      outside === true ? `- ${name} (outside agent; it says of itself: ${JSON.stringify(shorten(description))})` : `- ${name}: ${shorten(description)}`,
+    );
   const more = agents.length > MAX_LISTED ? [`- and ${agents.length - MAX_LISTED} more, by name`] : [];
   const intro =
     "Gives another agent a task and waits for its result. The agent sees nothing but your message. Several calls at once run side by side. Agents:";

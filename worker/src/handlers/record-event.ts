@@ -1,7 +1,7 @@
 import type { AgentEvent, AgentStatus, TraceRecord } from "@shaman/a2a-wire";
 import { TRACE_EXTENSION } from "@shaman/a2a-wire";
 import { publicMessageOf, type AppError, type JsonObject } from "@shaman/kernel";
-import type { LeasedRun, RunOutcome, TaskState } from "@shaman/runs";
+import type { LeasedRun, RunOutcome, StepRecord, TaskState } from "@shaman/runs";
 import { auditOf, failed, type Recording } from "./run-end.ts";
 
 /**
@@ -115,13 +115,19 @@ const recordStep = (
   recorder.audit({
     ...auditOf(run, { result: step.state === "done" ? "ok" : "failed", state: step.state }),
     action: isTool ? "tool:call" : "agent:call",
-    resource: isTool ? `/agents/${agent}/tools/${step.name}/` : `/agents/${step.name}/`,
+    resource: resourceOf(agent, step),
     agent,
     taskId,
     ...(isTool && { tool: step.name }),
     ...(step.server !== undefined && { details: { server: step.server } }),
     ...(step.durationMs !== undefined && { durationMs: step.durationMs }),
   });
+};
+
+/** What was called: a tool, an agent of the organization, or one outside of it, which is told by its server. */
+const resourceOf = (agent: string, { kind, name, server }: StepRecord): string => {
+  if (kind === "tool") return `/agents/${agent}/tools/${name}/`;
+  return server === undefined ? `/agents/${name}/` : `/externalAgents/${name}/`;
 };
 
 /** A failure of the agent's own: tried again where that may help and the policy allows it, else the end. */

@@ -148,12 +148,21 @@ export async function* callExternalAgent(
     // Where nobody will read on, the agent need not go on either.
     if (session !== undefined && LOST_FOR_US.has(error.code)) await cancel(session);
     figures.ended(error);
-    const delivered = answer.remote().taskId === call.taskId ? deliveredOf(error) : "maybe";
+    const delivered = deliveredWith(error, { call, isOpen: session !== undefined, answer });
     yield { kind: "outcome", outcome: { kind: "error", error, delivered, remote: answer.remote() } };
   } finally {
     time.clear();
   }
 }
+
+/** Before the agent's card and interface were found, nothing was sent by this call. */
+const deliveredWith = (
+  error: AppError,
+  { call, isOpen, answer }: { readonly call: ExternalCall; readonly isOpen: boolean; readonly answer: AnswerState },
+): Delivered => {
+  if (answer.remote().taskId !== call.taskId) return "maybe";
+  return isOpen || call.reentry !== undefined ? deliveredOf(error) : "no";
+};
 
 const expectedOf = (call: ExternalCall): RemoteTask => {
   const taskId = call.reentry?.taskId ?? call.taskId;

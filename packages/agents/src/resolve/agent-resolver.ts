@@ -35,6 +35,10 @@ export type AgentResolver = {
   readonly resolvePinned: (input: PinnedInput) => Promise<Result<ResolvedAgent>>;
   /** Agents of a repository at a commit, private ones too, ordered by path: the first `limit` of them. */
   readonly listPinned: (input: PinnedSnapshot & { readonly limit: number }) => Promise<readonly ResolvedAgent[]>;
+  /** What names of agents outside the organization a repository's `agents.json` has at a commit. */
+  readonly listOutsideAliases: (
+    input: PinnedSnapshot,
+  ) => Promise<readonly { readonly name: string; readonly url: string }[]>;
   /** All exposed agents, ordered by name. */
   readonly listExposed: (orgId: string) => Promise<readonly ResolvedAgent[]>;
   /** The agent that answers for the organization: what `agents.json` says, or the only one that is exposed. */
@@ -259,6 +263,10 @@ export const createAgentResolver = (deps: AgentResolverDeps): AgentResolver => {
       lists.set(key, list, chars);
       return list;
     },
+    listOutsideAliases: async (at) =>
+      ((await manifestOf(at))?.aliases ?? []).flatMap(({ name, target }) =>
+        target.kind === "external" ? [{ name, url: target.url }] : [],
+      ),
     listExposed: async (orgId) => {
       const { agents } = names.peek(orgId) ?? (await names.load(orgId));
       const loaded = await versions.load(
