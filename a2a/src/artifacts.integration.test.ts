@@ -1,4 +1,7 @@
 import { createHash, createHmac } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { givenSettings, openStream, startS3Server, startShaman, textMessage } from "@shaman/testkit";
 import type { S3Server, Shaman, TestOrg } from "@shaman/testkit";
 import { request } from "undici";
@@ -47,11 +50,16 @@ afterAll(() => s3.close());
 describe.each(["a folder", "S3"])("an artifact beyond the inline limit, in %s", (name) => {
   let shaman: Shaman;
   let org: TestOrg;
+  let folder: string;
   beforeAll(async () => {
-    shaman = await startShaman({ env: { RETENTION_MS: "200", ...(name === "S3" && s3.env) } });
+    folder = await mkdtemp(join(tmpdir(), "shaman-artifacts-"));
+    shaman = await startShaman({ env: { ARTIFACT_DIR: folder, RETENTION_MS: "200", ...(name === "S3" && s3.env) } });
     org = await shaman.givenOrg(FILES);
   });
-  afterAll(() => shaman.close());
+  afterAll(async () => {
+    await shaman.close();
+    await rm(folder, { recursive: true, force: true });
+  });
 
   const send = async (agent: string, prompt: string, by: TestOrg = org) => {
     const answer = await shaman.rpc(by, { agent, method: "SendMessage", params: textMessage(prompt) });
@@ -204,6 +212,19 @@ describe.each(["a folder", "S3"])("an artifact beyond the inline limit, in %s", 
     const task = await send("Writer", "x".repeat(3_000), limited);
     expect(task.status.state).toBe("TASK_STATE_FAILED");
     expect(JSON.stringify(task.status.message)).toContain("artifactTotalBytes");
+  });
+
+  it("breaks off before its end when the store holds other content than was written", async () => {
+    if (name !== "a folder") return;
+    const own = await shaman.givenOrg(FILES);
+    const { url } = storedPart(await send("Writer", CONTENT, own));
+    const [row] = await shaman.database.inspect<{ key: string }>("SELECT key FROM stored_object WHERE org_id = $1", [
+      own.orgId,
+    ]);
+    const content = Buffer.from(CONTENT);
+    content[10] = (content[10] ?? 0) ^ 1;
+    await writeFile(join(folder, row?.key ?? ""), content);
+    await expect(download(url)).rejects.toThrow();
   });
 
   it("is deleted by the worker once its organization keeps it no longer, and the task says so", async () => {
