@@ -30,11 +30,10 @@ const agent = (name: string, frontMatter: string, turns: readonly Turn[]): Recor
 });
 /** An exposed agent that makes these calls at once, and says `then` when one of their results has the text. */
 const caller = (name: string, calls: readonly Call[], then: readonly Turn[]): Record<string, string> =>
-  agent(
-    name,
-    `exposed: true\ncalls: [${[...new Set(calls.map(({ input }) => String(input.agent)))].join(", ")}]`,
-    [{ match: { turn: 1 }, toolCalls: calls }, ...then],
-  );
+  agent(name, `exposed: true\ncalls: [${[...new Set(calls.map(({ input }) => String(input.agent)))].join(", ")}]`, [
+    { match: { turn: 1 }, toolCalls: calls },
+    ...then,
+  ]);
 const on = (toolResult: Json, text: string): Turn => ({ match: { toolResult }, text });
 
 /** A server with a card, which does with messages what it is told to. */
@@ -82,9 +81,7 @@ beforeAll(async () => {
       return;
     }
     const message = { messageId: "m", role: "ROLE_AGENT", parts: [{ text: "Now I have time." }] };
-    response
-      .setHeader("content-type", "application/json")
-      .end(JSON.stringify({ message }));
+    response.setHeader("content-type", "application/json").end(JSON.stringify({ message }));
   });
   servers.push(mute.server, busy.server);
   techcorp = await shaman.givenOrg(agent("Tax", "exposed: true", [{ text: "Tax is 19 EUR." }]));
@@ -123,7 +120,11 @@ beforeAll(async () => {
   await org.addOutsideAgent({ name: "Mute", url: mute.url });
   await org.addOutsideAgent({ name: "Busy", url: busy.url });
   const tax = `http://${techcorp.host}/a2a/v1/agents/Tax`;
-  await org.addOutsideAgent({ name: "TaxAgent", url: tax, credential: { kind: "bearer", token: new Secret(techcorp.apiKey) } });
+  await org.addOutsideAgent({
+    name: "TaxAgent",
+    url: tax,
+    credential: { kind: "bearer", token: new Secret(techcorp.apiKey) },
+  });
   const locked = await startByHand((_, response) => response.writeHead(401).end());
   servers.push(locked.server);
   await org.addOutsideAgent({ name: "NoKey", url: locked.url });
@@ -197,14 +198,20 @@ describe("an agent that calls an outside agent", () => {
 
   it("goes on after a crash with the task that the outside agent works on, which got one message", async () => {
     const taskId = await begin("Holder");
-    await whenRow(shaman.database, "SELECT 1 FROM step WHERE task_id = $1 AND output->'remote'->>'taskId' IS NOT NULL", [taskId]);
+    await whenRow(
+      shaman.database,
+      "SELECT 1 FROM step WHERE task_id = $1 AND output->'remote'->>'taskId' IS NOT NULL",
+      [taskId],
+    );
     await restart();
     await whenSeen("GetTask", () =>
       partner.told.find((one) => one.kind === "request" && one.method === "GET" && one.path.includes("/tasks/")),
     );
     partner.release("crash");
     await whenFinished(taskId, "completed");
-    expect(await callsOf(taskId)).toMatchObject([{ state: "done", text: expect.stringContaining("One moment, done.") }]);
+    expect(await callsOf(taskId)).toMatchObject([
+      { state: "done", text: expect.stringContaining("One moment, done.") },
+    ]);
     expect(heard("hold crash")).toHaveLength(1);
   });
 

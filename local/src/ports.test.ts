@@ -6,7 +6,13 @@ import { isPortFree, portTaken, readPorts } from "./ports.ts";
 
 describe("--port", () => {
   test("moves all ports together", () => {
-    expect(unwrap(readPorts([]))).toEqual({ public: 5000, internal: 5001, workerHealth: 5003, postgres: 5010 });
+    expect(unwrap(readPorts([]))).toEqual({
+      public: 5000,
+      internal: 5001,
+      workerHealth: 5003,
+      tools: 5005,
+      postgres: 5010,
+    });
     const moved = { public: 6000, internal: 6001, workerHealth: 6003, tools: 6005, postgres: 6010 };
     expect(unwrap(readPorts(["--port", "6000"]))).toEqual(moved);
     expect(unwrap(readPorts(["--port=6000"]))).toEqual(moved);

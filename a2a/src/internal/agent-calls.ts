@@ -72,7 +72,10 @@ const listElsewhere = async (
   });
   const unknown = named.filter((name) => !ours.some((one) => one.name === name));
   // A private agent reaches others outside by an alias only.
-  const wanted: readonly NamedOutside[] = [...aliases, ...(definition.exposed ? unknown.map((name) => ({ name })) : [])];
+  const wanted: readonly NamedOutside[] = [
+    ...aliases,
+    ...(definition.exposed ? unknown.map((name) => ({ name })) : []),
+  ];
   if (wanted.length === 0) return ours;
   const cards = await describeOutsideAgents(deps.db, orgId, wanted);
   const outside = wanted.flatMap(({ name, url }) => {

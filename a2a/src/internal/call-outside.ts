@@ -32,5 +32,9 @@ export const callOutside = async (
     if (event.kind === "outcome") return event.outcome;
     tell(event);
   }
-  throw new AppError({ code: "external_no_outcome", kind: "unexpected", message: "A call outside ended without an outcome" });
+  throw new AppError({
+    code: "external_no_outcome",
+    kind: "unexpected",
+    message: "A call outside ended without an outcome",
+  });
 };

@@ -42,7 +42,13 @@ export const outsideAgent = z.object({
 });
 export type OutsideAgent = z.output<typeof outsideAgent>;
 
-const exactRemote = ({ taskId, contextId }: { taskId?: string | undefined; contextId?: string | undefined }): RemoteTask => ({
+const exactRemote = ({
+  taskId,
+  contextId,
+}: {
+  taskId?: string | undefined;
+  contextId?: string | undefined;
+}): RemoteTask => ({
   ...(taskId !== undefined && { taskId }),
   ...(contextId !== undefined && { contextId }),
 });

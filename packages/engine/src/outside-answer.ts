@@ -25,7 +25,11 @@ export const concludeOutside = (call: Call): OutsideEnd => {
   const data = markAsData(`the outside agent ${name}`, externalOutcomeText(name, outcome, { maxBytes }));
   if (outcome.kind === "interrupted") return concludeAsking(call, { ...outcome, data });
   if (outcome.kind === "message" || outcome.state === "completed") return { text: data, isError: false, state: "done" };
-  return { text: `The outside agent ${name} ended its task as ${outcome.state}. ${data}`, isError: true, state: "failed" };
+  return {
+    text: `The outside agent ${name} ended its task as ${outcome.state}. ${data}`,
+    isError: true,
+    state: "failed",
+  };
 };
 
 const concludeAsking = (

@@ -120,7 +120,11 @@ async function* follow(
     const failure = { code, message, publicMessage, retryable: true, retryAfterMs };
     return { kind: "suspended", suspension: { kind: "later", failure } };
   }
-  const { asks, state: end, ...output } = concludeOutside({
+  const {
+    asks,
+    state: end,
+    ...output
+  } = concludeOutside({
     name,
     callName: callName(position),
     outcome,

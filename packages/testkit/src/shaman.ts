@@ -195,7 +195,17 @@ export const startShaman = async (options: ShamanOptions = {}): Promise<Shaman> 
       unwrap(await addExternalAgent(web, operator, input));
     };
     const host = `${slug}.${BASE_DOMAIN}:${publicPort}`;
-    return { orgId, slug, host, apiKey: key.reveal(), apiKeyId: record.id, repositoryId, push, addOutsideAgent, addRepository };
+    return {
+      orgId,
+      slug,
+      host,
+      apiKey: key.reveal(),
+      apiKeyId: record.id,
+      repositoryId,
+      push,
+      addOutsideAgent,
+      addRepository,
+    };
   };
 
   const http: Shaman["http"] = async (org, call) => {

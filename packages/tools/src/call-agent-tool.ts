@@ -31,8 +31,12 @@ const SPEC = specOf(CALL_AGENT, "", callAgentInput);
 
 /** The tool that calls another agent, with the agents that may be called. */
 export const callAgentSpec = (agents: readonly ListedAgent[]): ToolSpec => {
-  const lines = agents.slice(0, MAX_LISTED).map(({ name, description, outside }) =>
-      outside === true ? `- ${name} (outside agent; it says of itself: ${JSON.stringify(shorten(description))})` : `- ${name}: ${shorten(description)}`,
+  const lines = agents
+    .slice(0, MAX_LISTED)
+    .map(({ name, description, outside }) =>
+      outside === true
+        ? `- ${name} (outside agent; it says of itself: ${JSON.stringify(shorten(description))})`
+        : `- ${name}: ${shorten(description)}`,
     );
   const more = agents.length > MAX_LISTED ? [`- and ${agents.length - MAX_LISTED} more, by name`] : [];
   const intro =
