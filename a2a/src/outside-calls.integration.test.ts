@@ -30,10 +30,11 @@ const agent = (name: string, frontMatter: string, turns: readonly Turn[]): Recor
 });
 /** An exposed agent that makes these calls at once, and says `then` when one of their results has the text. */
 const caller = (name: string, calls: readonly Call[], then: readonly Turn[]): Record<string, string> =>
-  agent(name, `exposed: true\ncalls: [${[...new Set(calls.map(({ input }) => String(input.agent)))].join(", ")}]`, [
-    { match: { turn: 1 }, toolCalls: calls },
-    ...then,
-  ]);
+  agent(
+    name,
+    `exposed: true\ncalls: [${[...new Set(calls.map(({ input }) => JSON.stringify(input.agent)))].join(", ")}]`,
+    [{ match: { turn: 1 }, toolCalls: calls }, ...then],
+  );
 const on = (toolResult: Json, text: string): Turn => ({ match: { toolResult }, text });
 
 /** A server with a card, which does with messages what it is told to. */

@@ -6,7 +6,6 @@ import { z } from "zod";
 import {
   fullNameOf,
   startedCall,
-  startedOutside,
   statusText,
   type Found,
   type StartedCall,
