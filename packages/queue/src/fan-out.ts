@@ -1,6 +1,7 @@
 import { createListener, type Db } from "@shaman/db";
 import type { Secret } from "@shaman/kernel";
 import { openRedis } from "./redis.ts";
+import { settledWithin } from "./settled-within.ts";
 
 /** What the processes tell each other. A payload is a short text of ids; the rows are the truth. */
 export const CHANNELS = {
@@ -25,6 +26,8 @@ export type FanOut = {
 };
 
 export type FanOutOptions = { readonly name: string; readonly onError: (error: Error) => void };
+
+const CLOSE_MS = 2_000;
 
 const asError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)));
 
@@ -78,6 +81,7 @@ export const createRedisFanOut = (input: FanOutOptions & { readonly url: Secret 
   const subscriber = open("subscribe", true);
   const handlers = new Map<string, (payload: string) => void>();
   const gaps: (() => void)[] = [];
+  let lastSent: Promise<unknown> = Promise.resolve();
   let connectedBefore = false;
   subscriber.on("message", (channel: string, payload: string) => handlers.get(channel)?.(payload));
   subscriber.on("ready", () => {
@@ -86,7 +90,7 @@ export const createRedisFanOut = (input: FanOutOptions & { readonly url: Secret 
   });
   return {
     publish: (channel, payload) => {
-      publisher.publish(channel, payload).catch((error: unknown) => input.onError(asError(error)));
+      lastSent = publisher.publish(channel, payload).catch((error: unknown) => input.onError(asError(error)));
     },
     subscribe: async (channel, onPayload) => {
       handlers.set(channel, onPayload);
@@ -94,6 +98,8 @@ export const createRedisFanOut = (input: FanOutOptions & { readonly url: Secret 
     },
     onGap: (look) => void gaps.push(look),
     close: async () => {
+      // Answers come in order: with the last one, all have left.
+      await settledWithin([lastSent], CLOSE_MS);
       publisher.disconnect();
       subscriber.disconnect();
     },

@@ -91,6 +91,18 @@ describe.each(["postgres", "redis"])("the job queue on %s", (backend) => {
     expect(idsOf(await takeAll(orgId))).toEqual(["a-1"]);
   });
 
+  test("keeps a job of a process that ends right after it has added it, and tells others", async () => {
+    const orgId = newId("org");
+    const told: string[] = [];
+    await openQueue(true).onAdded((id) => void told.push(id));
+    const leaving = openQueue(false);
+    await leaving.add(jobOf(orgId, "first"));
+    void leaving.add(jobOf(orgId, "last"));
+    await leaving.close();
+    expect(idsOf(await takeAll(orgId))).toEqual(["first", "last"]);
+    await whenSeen(() => told.filter((id) => id === orgId).length === 2);
+  });
+
   test("tells a process which organization got a job from another one", async () => {
     const [orgId, told] = [newId("org"), new Set<string>()];
     await worker.onAdded((id) => void told.add(id));

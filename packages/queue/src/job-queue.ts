@@ -13,6 +13,7 @@ import {
 import type { Redis } from "ioredis";
 import pg from "pg";
 import { openRedis } from "./redis.ts";
+import { settledWithin } from "./settled-within.ts";
 
 /** A wake-up. It holds ids only: what is to be done is in PostgreSQL, and doing it twice must be harmless. */
 export type WakeUp = {
@@ -61,6 +62,8 @@ const WORKER_OPTIONS = {
   lockRenewTime: 15_000,
 };
 const ADDED_CHANNEL = "shaman_jobs";
+/** How long a process that ends waits for its last jobs to be in the queue; the sweep finds what was not. */
+const CLOSE_MS = 2_000;
 /** The channel on which BullMQ's PostgreSQL backend tells the name of a queue that got a job. */
 const BULLMQ_CHANNEL = "bullmq_jobs";
 
@@ -72,7 +75,7 @@ type BullWorker = Worker<unknown, null, string, IQueueBackend>;
 
 type Backing = {
   readonly factory: BackendFactory;
-  readonly afterAdd: (orgId: string) => void;
+  readonly afterAdd: (orgId: string) => Promise<void>;
   readonly onAdded: JobQueue["onAdded"];
   readonly close: () => Promise<void>;
 };
@@ -103,7 +106,15 @@ const createJobQueue = (options: JobQueueOptions, backing: Backing): JobQueue =>
     return worker;
   };
 
-  const add = async (job: WakeUp): Promise<void> => {
+  // Nobody waits for an add, so a process that ends right after it must.
+  const adding = new Set<Promise<void>>();
+  const add = (job: WakeUp): Promise<void> => {
+    const added = addAndTell(job).finally(() => adding.delete(added));
+    adding.add(added);
+    return added;
+  };
+
+  const addAndTell = async (job: WakeUp): Promise<void> => {
     await queueOf(job.orgId).add(job.name, job.data, {
       jobId: job.jobId,
       priority: job.priority,
@@ -112,7 +123,7 @@ const createJobQueue = (options: JobQueueOptions, backing: Backing): JobQueue =>
       removeOnFail: true,
       ...(job.delayMs !== undefined && job.delayMs > 0 && { delay: job.delayMs }),
     });
-    backing.afterAdd(job.orgId);
+    await backing.afterAdd(job.orgId);
   };
 
   const taken = (orgId: string, job: Job | undefined): TakenWakeUp | undefined => {
@@ -136,6 +147,7 @@ const createJobQueue = (options: JobQueueOptions, backing: Backing): JobQueue =>
     take: async (orgId) => taken(orgId, await workerOf(orgId).getNextJob(token, { block: false })),
     onAdded: backing.onAdded,
     close: async () => {
+      await settledWithin(adding, CLOSE_MS);
       await Promise.allSettled([...workers.values()].map((worker) => worker.close(true)));
       await Promise.allSettled([...queues.values()].map((queue) => queue.close()));
       await backing.close();
@@ -189,7 +201,7 @@ export const createPostgresJobQueue = (
   });
   return createJobQueue(options, {
     factory: (name) => root.forQueue(name),
-    afterAdd: () => undefined,
+    afterAdd: () => Promise.resolve(),
     onAdded: (handler) =>
       listener.listen(BULLMQ_CHANNEL, (name) => {
         const orgId = orgOfQueue(name);
@@ -215,8 +227,8 @@ export const createRedisJobQueue = (options: JobQueueOptions & { readonly url: S
   return createJobQueue(options, {
     factory: (name) => root.forQueue(name),
     // Only now: BullMQ sends the add some turns later than it is asked to.
-    afterAdd: (orgId) => {
-      redis.publish(ADDED_CHANNEL, orgId).catch(() => undefined);
+    afterAdd: async (orgId) => {
+      await redis.publish(ADDED_CHANNEL, orgId).catch(() => undefined);
     },
     onAdded: async (handler) => {
       subscriber = open("jobs", true);
