@@ -406,6 +406,12 @@ test("a program that is not there, or ends at once, is told as such", async () =
   const { end, logs } = await runTool("", { command: "/usr/lib/no-such-program" });
   expect(end).toMatchObject({ reason: "ended", code: 127 });
   expect(logs.join()).toContain("no-such-program");
-  const unbound = await startSandboxed(programs, { ...PLAIN, readOnly: [{ from: "/no/such/folder", to: "/data" }] });
-  expect(unbound).toMatchObject({ ok: false, error: { code: "sandbox_unavailable" } });
+  for (const bind of [
+    { from: "/no/such/folder", to: "/data" },
+    { from: "/usr/lib", to: "/usr/lib/no/such/place" },
+  ]) {
+    const unbound = await startSandboxed(programs, { ...PLAIN, readOnly: [bind] });
+    expect(unbound).toMatchObject({ ok: false, error: { code: "sandbox_unavailable" } });
+    expect(unbound.ok ? "" : unbound.error.message).toMatch(/\/no\/such/);
+  }
 });

@@ -85,12 +85,17 @@ export const sandboxArguments = (layout: SandboxLayout): readonly string[] => {
   ].flat();
 };
 
+/** What the script inside says when the sandbox is made, and what we answer. */
+export const READY = "ready\n";
+export const GO = "go\n";
+
 /**
- * Runs first inside. It waits for one line, which we send when the sandbox is known to die with us, and gives up at the end
+ * Runs first inside. It says that it is there and waits for one line, which we send when the sandbox is known to die with us, and gives up at the end
  * of input: so nothing runs that nobody holds. Then it makes itself the first victim of the kernel when memory runs out,
  * sets the limits that belong to a process (a limit that cannot be set ends it), and becomes the program.
  */
 const LIMITS_SCRIPT = [
+  "echo ready",
   'IFS= read -r go && [ "$go" = go ] || exit 125',
   "echo 1000 2>/dev/null >/proc/self/oom_score_adj",
   '{ [ "$1" = - ] || ulimit -u "$1" 2>/dev/null || ulimit -p "$1"; } && ulimit -f "$2" && ulimit -t "$3" && ulimit -n "$4" && ulimit -d "$5" && ulimit -c 0 || exit 126',
@@ -98,8 +103,6 @@ const LIMITS_SCRIPT = [
   "unset PWD OLDPWD",
   'exec "$@"',
 ].join("\n");
-
-export const GO = "go\n";
 
 /** Stacks and heaps are reserved before they are used; a process that asks for more is refused before the watcher looks. */
 const DATA_HEADROOM_BYTES = 1024 * 1024 * 1024;

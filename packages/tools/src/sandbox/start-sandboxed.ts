@@ -1,7 +1,7 @@
 import { spawn, type ChildProcess, type SpawnOptions } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { constants, setPriority } from "node:os";
-import type { Readable, Writable } from "node:stream";
+import type { Duplex, Readable, Writable } from "node:stream";
 
 import { err, ok, toAppError, type AppError, type Result } from "@shaman/kernel";
 import { z } from "zod";
@@ -22,6 +22,7 @@ import { endMessage, type Sandbox, type SandboxEnd, type SandboxSpec } from "./s
 import type { SandboxPrograms } from "./sandbox-programs.ts";
 import { stageUnreachable } from "./staging.ts";
 import { seccompFilter } from "./seccomp-filter.ts";
+import { untilReady } from "./until-ready.ts";
 import { watchLimits } from "./watch-limits.ts";
 
 const START_TIMEOUT_MS = 10_000;
@@ -52,7 +53,7 @@ const streamsOf = (child: ChildProcess) => {
   const [info, args, seccomp] = [more[INFO_FD], more[ARGS_FD], more[SECCOMP_FD]];
   if (!stdin || !stdout || !stderr || !info || !args || !seccomp) throw new Error("A sandbox has no streams");
   // Node types them as one direction or the other; a pipe beyond the first three is a socket, which is both.
-  return { stdin, stdout, stderr, info: info as Readable, args: args as Writable, seccomp: seccomp as Writable };
+  return { stdin, stdout, stderr, info: info as Readable, args: args as Duplex, seccomp: seccomp as Duplex };
 };
 
 type Streams = ReturnType<typeof streamsOf>;
@@ -104,20 +105,30 @@ const spawnBwrap = async (
   for (const stream of Object.values(streams)) stream.on("error", () => undefined);
   streams.args.end(options.map((option) => `${option}\0`).join(""));
   streams.seccomp.end(filter);
+  // Nothing comes back on these but their end, without which the child never counts as closed.
+  for (const pipe of [streams.args, streams.seccomp]) pipe.resume();
   return ok({ child, streams });
 };
 
 /** Waits until bubblewrap has made the sandbox; what it says instead is the reason why it could not. */
-const waitForFirstPid = async (child: ChildProcess, streams: Streams, log: NoticeLog): Promise<number> => {
+const untilMade = async (child: ChildProcess, streams: Streams, log: NoticeLog): Promise<number> => {
+  const ready = untilReady(streams.stdout);
+  ready.catch(() => undefined);
+  let timer: NodeJS.Timeout | undefined;
   const failed = new Promise<never>((_resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error("it did not start in time")), START_TIMEOUT_MS);
+    timer = setTimeout(() => reject(new Error("it did not start in time")), START_TIMEOUT_MS);
     child.once("error", reject);
     child.once("close", () => reject(new Error(log.lastLine() ?? "it ended before it began")));
-    child.once("close", () => clearTimeout(timer));
-    streams.info.once("close", () => clearTimeout(timer));
   });
   failed.catch(() => undefined);
-  return Promise.race([readFirstPid(streams.info).catch(() => failed), failed]);
+  try {
+    const pid = await Promise.race([readFirstPid(streams.info).catch(() => failed), failed]);
+    // Whoever reads the end of the output first waits for the word of the program that ended.
+    await Promise.race([ready.catch(() => failed), failed]);
+    return pid;
+  } finally {
+    clearTimeout(timer);
+  }
 };
 
 /**
@@ -132,7 +143,7 @@ export const startSandboxed = async (programs: SandboxPrograms, spec: SandboxSpe
   const { child, streams } = spawned.value;
   const log = createNoticeLog(streams.stderr, spec.onLog);
   try {
-    const pid = await waitForFirstPid(child, streams, log);
+    const pid = await untilMade(child, streams, log);
     lowerPriority(pid);
     return ok(hold({ child, streams, pid, spec }));
   } catch (error) {

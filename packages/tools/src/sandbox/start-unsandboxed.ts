@@ -11,6 +11,7 @@ import { GO, limitedCommand } from "./sandbox-arguments.ts";
 import { sandboxError } from "./sandbox-error.ts";
 import { endMessage, type Sandbox, type SandboxEnd, type SandboxSpec } from "./sandbox.ts";
 import { findProgram } from "./sandbox-programs.ts";
+import { untilReady } from "./until-ready.ts";
 import { watchLimits } from "./watch-limits.ts";
 
 const LEAVE_WITHIN_MS = 1_000;
@@ -59,6 +60,10 @@ export const startUnsandboxed = async (spec: SandboxSpec, scratch: string): Prom
     return err(sandboxError("sandbox_failed", "The server could not be started."));
   }
   createNoticeLog(child.stderr, spec.onLog);
+  const ready = await untilReady(child.stdout).then(ok, (cause: unknown) =>
+    err(sandboxError("sandbox_failed", "The server could not be started.", cause)),
+  );
+  if (!ready.ok) return ready;
 
   let reason: SandboxEnd["reason"] = "ended";
   const isGone = (): boolean => child.exitCode !== null || child.signalCode !== null;
@@ -72,7 +77,7 @@ export const startUnsandboxed = async (spec: SandboxSpec, scratch: string): Prom
   const onAbort = (): void => kill("closed");
   spec.signal?.addEventListener("abort", onAbort, { once: true });
   const ended = new Promise<SandboxEnd>((resolve) => {
-    child.once("exit", (code) => {
+    const settle = (code: number | null): void => {
       watch.stop();
       spec.signal?.removeEventListener("abort", onAbort);
       // What it left in its group, now that nobody can be mistaken for it.
@@ -81,7 +86,9 @@ export const startUnsandboxed = async (spec: SandboxSpec, scratch: string): Prom
       if (reason !== "ended") child.stdout.destroy();
       void rm(scratch, { recursive: true, force: true }).catch(() => undefined);
       resolve({ reason, code, message: endMessage(reason, code, spec.limits) });
-    });
+    };
+    if (isGone()) settle(child.exitCode);
+    else child.once("exit", settle);
   });
   if (spec.signal?.aborted === true) onAbort();
   child.stdin.write(GO);
