@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { createServer, type RequestListener, type Server } from "node:http";
-import type { Json, JsonObject } from "@shaman/kernel";
-import { Secret } from "@shaman/kernel";
+import { createAgentResolver } from "@shaman/agents";
+import { Secret, systemClock, unwrap, type Json, type JsonObject } from "@shaman/kernel";
 import {
   findBrokenPromises,
   startOutsideAgent,
@@ -14,10 +14,11 @@ import {
   type TestOrg,
 } from "@shaman/testkit";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { listElsewhere } from "./internal/agent-calls.ts";
 
 /** Agents of ours that call agents of others through all servers; those are made with the official SDK, or by hand to misbehave. */
 
-type Call = { readonly name: string; readonly input: JsonObject };
+type Call = { readonly name: string; readonly input: JsonObject & { readonly agent: string } };
 type Turn = { readonly match?: JsonObject; readonly text?: string; readonly toolCalls?: readonly Call[] };
 
 const call = (agent: string, message: string, more: JsonObject = {}): Call => ({
@@ -30,11 +31,10 @@ const agent = (name: string, frontMatter: string, turns: readonly Turn[]): Recor
 });
 /** An exposed agent that makes these calls at once, and says `then` when one of their results has the text. */
 const caller = (name: string, calls: readonly Call[], then: readonly Turn[]): Record<string, string> =>
-  agent(
-    name,
-    `exposed: true\ncalls: [${[...new Set(calls.map(({ input }) => JSON.stringify(input.agent)))].join(", ")}]`,
-    [{ match: { turn: 1 }, toolCalls: calls }, ...then],
-  );
+  agent(name, `exposed: true\ncalls: [${[...new Set(calls.map(({ input }) => input.agent))].join(", ")}]`, [
+    { match: { turn: 1 }, toolCalls: calls },
+    ...then,
+  ]);
 const on = (toolResult: Json, text: string): Turn => ({ match: { toolResult }, text });
 
 /** A server with a card, which does with messages what it is told to. */
@@ -267,6 +267,27 @@ describe("an agent that calls an outside agent", () => {
     expect(refused?.text).toContain("give it an alias");
     expect(made).toMatchObject({ name: "Pal", state: "done", server: partner.origin });
     expect(heard("echo no")).toEqual([]);
+  });
+
+  it("is offered those that calls: names and aliases, marked, in the words of their stored cards, and no others", async () => {
+    const db = shaman.database.as("internal");
+    const agents = createAgentResolver({ db, clock: systemClock });
+    const listed = async (name: string) => {
+      const front = unwrap(await agents.resolveExposed({ orgId: org.orgId, name: "Front" }));
+      const path = { orgId: org.orgId, repositoryId: front.repositoryId, commit: front.commit, path: name };
+      return listElsewhere({ db, agents }, unwrap(await agents.resolvePinned(path)));
+    };
+    const pal = { name: "Pal", description: "at " + partner.origin, outside: true };
+    const others = [
+      { name: "Nowhere", description: "at http://127.0.0.1:9", outside: true },
+      { name: "Metadata", description: "at http://169.254.169.254", outside: true },
+    ];
+    expect(await listed("Inner")).toEqual([pal, ...others]);
+    expect(await listed("Desk")).toEqual([
+      pal,
+      ...others,
+      { name: "Partner", description: "Does what the message says", outside: true },
+    ]);
   });
 
   it("calls another organization of this installation by its public server and its key, like any other", async () => {

@@ -59,8 +59,8 @@ export const createAgentCalls = async (deps: AgentCallsDeps, caller: Caller): Pr
 };
 
 /** Agents of other repositories and of other organizations, as far as this one may call them. */
-const listElsewhere = async (
-  deps: AgentCallsDeps,
+export const listElsewhere = async (
+  deps: Pick<AgentCallsDeps, "db" | "agents">,
   { orgId, repositoryId, commit, definition }: ResolvedAgent,
 ): Promise<readonly ListedAgent[]> => {
   const aliases = (await deps.agents.listOutsideAliases({ orgId, repositoryId, commit })).slice(0, MAX_LISTED);

@@ -1,0 +1,144 @@
+import type { ExternalOutcome } from "@shaman/a2a-wire";
+import type { AgentDefinition } from "@shaman/agents";
+import { AppError, ok } from "@shaman/kernel";
+import type { Model, ModelEvent, ModelRequest } from "@shaman/llm";
+import type { StepRecord } from "@shaman/runs";
+import { describe, expect, test } from "vitest";
+import type { OutsideCall } from "./agent-calls.ts";
+import type { EngineEvent } from "./engine-event.ts";
+import { runAgent } from "./run-agent.ts";
+import type { EngineDeps, RunAgentInput } from "./run-state.ts";
+
+const DEFINITION: AgentDefinition = {
+  path: "Clerk",
+  name: "Clerk",
+  file: "Clerk.md",
+  description: "x",
+  exposed: true,
+  tags: [],
+  skills: [],
+  tools: [],
+  mcpServers: {},
+  limits: {},
+  approval: [],
+  repeatable: [],
+  calls: ["Partner"],
+  deduplicate: true,
+  retry: {},
+  template: [{ kind: "text", text: "You work." }],
+  usesPrompt: false,
+};
+
+/** A model that calls the partner once and then concludes; it keeps what it was told. */
+const createModel = () => {
+  const told: string[] = [];
+  const stream = async function* ({ messages }: ModelRequest): AsyncGenerator<ModelEvent, void, undefined> {
+    const last = messages.at(-1);
+    if (last?.role === "tool") told.push(...last.results.map(({ output }) => output));
+    const call = { id: "c", name: "call_agent", input: { agent: "Partner", message: "charge 100 EUR" } };
+    yield {
+      type: "done",
+      text: last?.role === "tool" ? "Done." : "",
+      toolCalls: last?.role === "tool" ? [] : [call],
+      usage: { inputTokens: 1, outputTokens: 1, cachedInputTokens: 0 },
+      finishReason: "stop",
+      model: "test-1",
+    };
+  };
+  const model: Model = { stream };
+  return { model, told };
+};
+
+const never = () => Promise.reject(new Error("not here"));
+
+const attempt = async (
+  outcome: ExternalOutcome,
+  overrides: Partial<Pick<RunAgentInput, "leaseEpoch" | "recorded">> = {},
+) => {
+  const { model, told } = createModel();
+  const made: OutsideCall[] = [];
+  const target = { kind: "url", url: "https://x.test/", name: "Partner" } as const;
+  const deps: EngineDeps = {
+    model,
+    costUsd: () => 0,
+    whenRecorded: async () => undefined,
+    openTools: async () => ({ tools: [], problems: [], close: async () => undefined }),
+    startStep: async () => undefined,
+    calls: {
+      listed: [{ name: "Partner", description: "x", outside: true }],
+      find: async () => ok({ kind: "outside", outside: { name: "Partner", server: "Partner", target } }),
+      findTask: never,
+      send: () => {
+        throw new Error("not here");
+      },
+      callOutside: async (call) => {
+        made.push(call);
+        return outcome;
+      },
+    },
+    shared: { find: async () => undefined, list: async () => [], whenShared: never },
+  };
+  const events: EngineEvent[] = [];
+  for await (const event of runAgent(deps, {
+    taskId: "task_1",
+    definition: DEFINITION,
+    modelName: "shop/test",
+    message: { messageId: "m1", role: "ROLE_USER", parts: [{ text: "order 7" }] },
+    memory: [],
+    recorded: [],
+    budget: { steps: 10, toolCalls: 10, tokens: 10_000, costUsd: 1, depth: 5 },
+    deadline: Date.now() + 600_000,
+    toolOutputBytes: 64_000,
+    leaseEpoch: 1,
+    lineage: [],
+    parent: undefined,
+    signal: new AbortController().signal,
+    ...overrides,
+  })) {
+    events.push(event);
+  }
+  // As the worker records them: the last one of a position counts, with the input of the first.
+  const steps = new Map<number, StepRecord>();
+  for (const event of events) {
+    if (event.type === "step") steps.set(event.step.position, { ...steps.get(event.step.position), ...event.step });
+  }
+  return { steps: [...steps.values()], told, made, last: events.at(-1) };
+};
+
+const BUSY: ExternalOutcome = {
+  kind: "error",
+  error: new AppError({
+    code: "external_busy",
+    kind: "operational",
+    message: "The agent is busy.",
+    retryAfterMs: 5_000,
+  }),
+  delivered: "no",
+  remote: {},
+};
+
+describe("an outside agent that refuses a message for a while", () => {
+  test("suspends the run until then", async () => {
+    const { last, told } = await attempt(BUSY);
+    expect(last).toMatchObject({ type: "failed", failure: { retryable: true, retryAfterMs: 5_000 } });
+    expect(told).toEqual([]);
+  });
+
+  test("gets it again from the attempt right after, and from no later one, which may not know of a message in between", async () => {
+    const { steps: recorded } = await attempt(BUSY, { leaseEpoch: 4 });
+    const next = await attempt(BUSY, { leaseEpoch: 5, recorded });
+    expect(next.made).toHaveLength(1);
+    expect(next.made[0]?.reentry).toBeUndefined();
+    const later = await attempt(BUSY, { leaseEpoch: 6, recorded });
+    expect(later.made[0]?.reentry).toEqual({});
+  });
+});
+
+test("a refusal of a call that is entered again says nothing of what was sent before: its outcome is unknown", async () => {
+  const { steps } = await attempt(BUSY);
+  const recorded = steps.map((step) => (step.kind === "call" ? { ...step, output: undefined } : step));
+  const { told, steps: after, last } = await attempt(BUSY, { leaseEpoch: 2, recorded });
+  expect(last).toEqual({ type: "completed" });
+  expect(told[0]).toContain("its outcome is unknown");
+  expect(after.find(({ kind }) => kind === "call")?.state).toBe("unknown");
+});
