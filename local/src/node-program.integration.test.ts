@@ -34,10 +34,12 @@ const PROGRAM = `
   const server = createServer((_request, response) => response.end("ok")).listen(Number(port), "127.0.0.1");
   process.on("SIGTERM", () => { note("stops"); server.close(); process.exit(0); });`;
 
-const givenProgram = async (name: string, log: (name: string, line: string) => void): Promise<Service> => {
+type Log = (name: string, line: string) => void;
+
+const givenProgram = async (name: string, log: Log, wanted?: number): Promise<Service> => {
   const main = join(folder, `${name}.mjs`);
   writeFileSync(main, PROGRAM);
-  const port = await freePort();
+  const port = wanted ?? (await freePort());
   const readyUrl = `http://127.0.0.1:${port}/ready`;
   return nodeProgram({ name, main, args: [name, String(port)], env: { JOURNAL: journal }, readyUrl, log });
 };
@@ -105,4 +107,13 @@ test("a program in a process group of its own is not reached by an interrupt of 
   process.kill(-(child.pid ?? 0), "SIGINT");
   const [second] = await once(child.stdout, "data");
   expect(String(second)).toContain("answered after the interrupt");
+});
+
+test("a program on a port that fetch refuses, as it does 6000, becomes ready", async () => {
+  const refused = 6_697;
+  await expect(fetch(`http://127.0.0.1:${refused}/`)).rejects.toMatchObject({ cause: { message: "bad port" } });
+  const supervisor = createSupervisor({ log: () => undefined, onReplaced: () => undefined });
+  await supervisor.start(await givenProgram("third", () => undefined, refused));
+  expect(supervisor.processes()).toHaveLength(1);
+  await supervisor.stop();
 });

@@ -1,4 +1,5 @@
 import { spawn, type ChildProcess } from "node:child_process";
+import { get } from "node:http";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -54,16 +55,17 @@ const spawnProgram = (program: NodeProgram): Running => {
   return { pid: child.pid ?? 0, exited, stop: () => stopChild(child, exited) };
 };
 
-const answersReady = async (url: string, signal: AbortSignal): Promise<boolean> => {
-  try {
-    const response = await fetch(url, { signal: AbortSignal.any([signal, AbortSignal.timeout(REQUEST_TIMEOUT_MS)]) });
-    await response.body?.cancel();
-    return response.ok;
-  } catch {
+/** Not by `fetch`, which refuses some ports that `--port` may name, 6000 among them. */
+const answersReady = (url: string, signal: AbortSignal): Promise<boolean> =>
+  new Promise((resolve) => {
+    const asked = get(url, { signal, timeout: REQUEST_TIMEOUT_MS, agent: false }, (response) => {
+      response.resume();
+      resolve(response.statusCode === 200);
+    });
+    asked.once("timeout", () => asked.destroy());
     // Not listening yet, or not answering in time: asked again until the deadline.
-    return false;
-  }
-};
+    asked.once("error", () => resolve(false));
+  });
 
 /** Polls until the address answers 200. Rejects when the signal is aborted, or after a minute. */
 const waitUntilReady = async (name: string, url: string, signal: AbortSignal): Promise<void> => {
