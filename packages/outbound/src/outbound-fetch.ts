@@ -1,5 +1,6 @@
+import type { Readable } from "node:stream";
 import { unwrap, type AppError } from "@shaman/kernel";
-import { fetch as undiciFetch, type Agent, type Response as UndiciResponse } from "undici";
+import { request as undiciRequest, type Dispatcher } from "undici";
 
 import { startDeadline, type Deadline } from "./deadline.ts";
 import type { Guard } from "./guard.ts";
@@ -17,7 +18,7 @@ export type OutboundLimits = {
 /** As the platform's `fetch`; throws the caller's abort reason or an `AppError` with one of the `outbound_*` codes. */
 export type OutboundFetch = typeof globalThis.fetch;
 
-export type FetchDeps = { readonly guard: Guard; readonly agent: Agent; readonly limits: OutboundLimits };
+export type FetchDeps = { readonly guard: Guard; readonly dispatcher: Dispatcher; readonly limits: OutboundLimits };
 
 const NULL_BODY_STATUS: ReadonlySet<number> = new Set([204, 205, 304]);
 
@@ -29,20 +30,20 @@ const asThrown = (caller: AbortSignal, deadline: Deadline, host: string, thrown:
 
 /** Passes the body on, counting; whichever way it ends, the clock stops with it. */
 const cappedBody = (input: {
-  readonly body: ReadableStream<Uint8Array>;
+  readonly body: Readable;
   readonly deadline: Deadline;
   readonly caller: AbortSignal;
   readonly host: string;
   readonly maxBytes: number;
 }): ReadableStream<Uint8Array> => {
   const { deadline, caller, host, maxBytes } = input;
-  const reader = input.body.getReader();
+  const pieces: AsyncIterator<Uint8Array> = input.body[Symbol.asyncIterator]();
   let bytes = 0;
   return new ReadableStream<Uint8Array>({
     pull: async (controller) => {
       try {
-        const { done, value } = await reader.read();
-        if (done) {
+        const { done, value } = await pieces.next();
+        if (done === true) {
           deadline.clear();
           controller.close();
           return;
@@ -62,15 +63,23 @@ const cappedBody = (input: {
   });
 };
 
-const send = (deps: FetchDeps, hop: Hop, deadline: Deadline): Promise<UndiciResponse> =>
-  undiciFetch(hop.url, {
-    method: hop.method,
-    headers: [...hop.headers],
-    body: hop.body ?? null,
-    redirect: "manual",
-    signal: deadline.signal,
-    dispatcher: deps.agent,
-  });
+type Answer = { readonly status: number; readonly headers: Headers; readonly body: Readable };
+
+const ASKED = { accept: "*/*", "accept-encoding": "gzip, deflate, br" };
+
+/** Not by `fetch`: that refuses ports of its own choice, where the guard has decided already. */
+const send = async ({ dispatcher }: FetchDeps, hop: Hop, { signal }: Deadline): Promise<Answer> => {
+  const { method, headers, body = null } = hop;
+  const sent = { ...ASKED, ...Object.fromEntries(headers) };
+  const answer = await undiciRequest(hop.url, { method, headers: sent, body, signal, dispatcher });
+  // What breaks in it is thrown where it is read, and a body that nobody reads may break.
+  answer.body.on("error", () => undefined);
+  const received = new Headers();
+  for (const [name, value = []] of Object.entries(answer.headers)) {
+    for (const each of [value].flat()) received.append(name, each);
+  }
+  return { status: answer.statusCode, headers: received, body: answer.body };
+};
 
 const refuseRedirect = (host: string): AppError =>
   outboundRefused("redirect", `${host} answers with a redirect, which is not followed here: use the final address.`);
@@ -79,12 +88,12 @@ const refuseRedirect = (host: string): AppError =>
 const follow = async (
   deps: FetchDeps,
   input: { readonly first: Hop; readonly redirect: Request["redirect"]; readonly deadline: Deadline },
-): Promise<{ readonly hop: Hop; readonly response: UndiciResponse }> => {
+): Promise<{ readonly hop: Hop; readonly response: Answer }> => {
   let hop = input.first;
   for (let redirects = 0; ; redirects += 1) {
     const response = await send(deps, hop, input.deadline);
     if (!isRedirect(response.status) || input.redirect === "manual") return { hop, response };
-    await response.body?.cancel();
+    response.body.destroy();
     if (input.redirect === "error") throw refuseRedirect(hop.url.host);
     if (redirects >= deps.limits.maxRedirects) {
       throw outboundRefused("redirect", `${hop.url.host} redirects more than ${deps.limits.maxRedirects} times.`);
@@ -98,7 +107,7 @@ const answerOf = (
   deps: FetchDeps,
   input: {
     readonly hop: Hop;
-    readonly response: UndiciResponse;
+    readonly response: Answer;
     readonly deadline: Deadline;
     readonly caller: AbortSignal;
   },
@@ -110,13 +119,12 @@ const answerOf = (
     deadline.abort(undefined);
     throw outboundTooLarge(host, maxBytes);
   }
-  const hasBody = response.body !== null && !NULL_BODY_STATUS.has(response.status);
+  const hasBody = hop.method !== "HEAD" && !NULL_BODY_STATUS.has(response.status);
   if (!hasBody) deadline.clear();
   const body = hasBody ? cappedBody({ body: response.body, deadline, caller, host, maxBytes }) : null;
   const answer = new Response(body, {
     status: response.status,
-    statusText: response.statusText,
-    headers: [...response.headers],
+    headers: response.headers,
   });
   // A constructed Response has no address, and some clients resolve links against it.
   Object.defineProperty(answer, "url", { value: hop.url.href });
