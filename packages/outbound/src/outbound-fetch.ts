@@ -1,4 +1,5 @@
-import type { Readable } from "node:stream";
+import { pipeline, type Readable, type Transform } from "node:stream";
+import { createBrotliDecompress, createGunzip, createInflate } from "node:zlib";
 import { unwrap, type AppError } from "@shaman/kernel";
 import { request as undiciRequest, type Dispatcher } from "undici";
 
@@ -65,6 +66,19 @@ const cappedBody = (input: {
 
 type Answer = { readonly status: number; readonly headers: Headers; readonly body: Readable };
 
+const DECODERS: Readonly<Record<string, () => Transform>> = {
+  gzip: createGunzip,
+  "x-gzip": createGunzip,
+  deflate: createInflate,
+  br: createBrotliDecompress,
+};
+
+/** The body as it was before it was compressed; what breaks on the way is thrown where it is read. */
+const decoded = (body: Readable, encoding: string | null): Readable => {
+  const decoder = DECODERS[encoding?.trim().toLowerCase() ?? ""];
+  return decoder === undefined ? body : pipeline(body, decoder(), () => undefined);
+};
+
 const ASKED = { accept: "*/*", "accept-encoding": "gzip, deflate, br" };
 
 /** Not by `fetch`: that refuses ports of its own choice, where the guard has decided already. */
@@ -78,7 +92,7 @@ const send = async ({ dispatcher }: FetchDeps, hop: Hop, { signal }: Deadline): 
   for (const [name, value = []] of Object.entries(answer.headers)) {
     for (const each of [value].flat()) received.append(name, each);
   }
-  return { status: answer.statusCode, headers: received, body: answer.body };
+  return { status: answer.statusCode, headers: received, body: decoded(answer.body, received.get("content-encoding")) };
 };
 
 const refuseRedirect = (host: string): AppError =>

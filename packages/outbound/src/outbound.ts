@@ -1,5 +1,5 @@
 import type { Result } from "@shaman/kernel";
-import { Agent, buildConnector, interceptors } from "undici";
+import { Agent, buildConnector } from "undici";
 
 import { addressLiteral } from "./address.ts";
 import { checkGitUrl, type GitRemote } from "./git-url.ts";
@@ -62,11 +62,10 @@ export const createOutbound = (options: OutboundOptions): Outbound => {
     ...(options.resolve && { resolve: options.resolve }),
   });
   const agent = createGuardedAgent(guard);
-  const dispatcher = agent.compose(interceptors.decompress());
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   return {
-    fetch: createOutboundFetch({ guard, dispatcher, limits }),
-    fetchWith: (other) => createOutboundFetch({ guard, dispatcher, limits: { ...limits, ...other } }),
+    fetch: createOutboundFetch({ guard, dispatcher: agent, limits }),
+    fetchWith: (other) => createOutboundFetch({ guard, dispatcher: agent, limits: { ...limits, ...other } }),
     checkUrl: guard.checkUrl,
     checkGitUrl: (url) => checkGitUrl({ guard, fileRoot: options.gitFileRoot }, url),
     agent,
