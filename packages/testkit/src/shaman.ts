@@ -12,7 +12,7 @@ import { addExternalAgent, type AddExternalAgentInput } from "@shaman/external";
 import { systemClock, unwrap } from "@shaman/kernel";
 import { createOutbound } from "@shaman/outbound";
 import { parseScript } from "@shaman/scripts";
-import { parseSecretKeys } from "@shaman/secrets";
+import { parseSecretKeys, type SecretKeys } from "@shaman/secrets";
 import { Agent, request } from "undici";
 import { freePort } from "./free-port.ts";
 import { givenGitRemote, type RemoteFile } from "./git-remote.ts";
@@ -62,6 +62,8 @@ export type Shaman = {
   readonly publicUrl: string;
   readonly internalUrl: string;
   readonly jwtKeys: string;
+  /** What the servers seal secrets with. */
+  readonly secretKeys: SecretKeys;
   /** An organization with a key for all agents and a repository with these files, synced. */
   readonly givenOrg: (files: Readonly<Record<string, RemoteFile>>) => Promise<TestOrg>;
   /** Starts one more worker beside the first. */
@@ -233,6 +235,7 @@ export const startShaman = async (options: ShamanOptions = {}): Promise<Shaman> 
     publicUrl,
     internalUrl,
     jwtKeys,
+    secretKeys,
     givenOrg,
     addWorker: async () => {
       const worker = workerProcess(await freePort());
