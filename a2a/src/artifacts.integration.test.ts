@@ -245,6 +245,28 @@ describe.each(["a folder", "S3"])("an artifact beyond the inline limit, in %s", 
     if (name === "S3") expect(s3.keys().filter((key) => key.startsWith(own.orgId))).toEqual([]);
   });
 
+  it("shows in the public server's health when it cannot be used, and keeps no caller away", async () => {
+    if (name !== "S3") return;
+    const read = async (path: string) => {
+      const { statusCode, body } = await request(`${shaman.publicUrl}${path}`);
+      return { statusCode, body: await body.json() };
+    };
+    expect(await read("/health")).toMatchObject({ body: { status: "ok" } });
+    s3.fail({ method: "GET", status: 403, code: "AccessDenied", times: 1_000 });
+    const [health, ready] = [await read("/health"), await read("/ready")];
+    s3.fail({ method: "GET", status: 403, code: "", times: 0 });
+    expect(health).toMatchObject({
+      body: {
+        status: "degraded",
+        checks: [
+          { name: "database", ok: true },
+          { name: "storage", ok: false },
+        ],
+      },
+    });
+    expect(ready).toMatchObject({ statusCode: 200, body: { ready: true } });
+  });
+
   it("fails clearly, after the attempts that the agent has, when the store is full", async () => {
     if (name !== "S3") return;
     s3.fail({ method: "PUT", status: 507, code: "XMinioStorageFull", times: 1_000 });

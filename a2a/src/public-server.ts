@@ -117,7 +117,8 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
     ),
   );
   let ready = true;
-  await app.register(healthRoutes({ checks, isReady: () => ready }));
+  const storage = { name: "storage", check: store.check, optional: true } as const;
+  await app.register(healthRoutes({ checks: [...checks, storage], isReady: () => ready }));
 
   const sendRpc = createJsonRpcRoute(deps);
   app.get(CARD, (request, reply) => sendAgentCard(deps, { request, reply }));

@@ -3,6 +3,7 @@ import { defineConfig, readConfig } from "@shaman/config";
 import { Secret } from "@shaman/kernel";
 import { outboundConfig } from "@shaman/outbound";
 import { redisConfig } from "@shaman/queue";
+import { storageConfig } from "@shaman/storage";
 import { tenancyConfig } from "@shaman/tenancy";
 import { z } from "zod";
 
@@ -41,6 +42,7 @@ export const readers = {
   redis: redisConfig,
   outbound: outboundConfig,
   agents: agentsConfig,
+  storage: storageConfig,
   tenancy: tenancyConfig,
 };
 

@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { givenGitRemote, startModelServer, startShaman, type Shaman, type TestOrg } from "@shaman/testkit";
@@ -281,6 +282,16 @@ describe("doctor", () => {
     const result = await run(["doctor"]);
     expect(result.out).not.toContain("FAILED");
     expect(result.code).toBe(0);
+  });
+
+  test("finds a store for artifacts that cannot be used, and makes none by looking", async () => {
+    const folder = join(tmpdir(), `shaman-none-${randomBytes(6).toString("hex")}`);
+    const fresh = await run(["doctor"], { env: { ARTIFACT_DIR: folder } });
+    expect(fresh.out).toContain(`large artifacts can be kept in ${folder}`);
+    expect(existsSync(folder)).toBe(false);
+    const broken = await run(["doctor"], { env: { ARTIFACT_DIR: join(MAIN, "artifacts") } });
+    expect(broken.code).toBe(1);
+    expect(broken.out).toMatch(/FAILED +Storage +The folder ARTIFACT_DIR cannot be used/);
   });
 });
 

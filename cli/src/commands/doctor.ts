@@ -7,13 +7,13 @@ import type { Check, Finding } from "../doctor/check.ts";
 import { auditCheck, databaseCheck, repositoriesCheck, runsCheck, schemaCheck } from "../doctor/database.ts";
 import { gitCheck, nodeCheck, sandboxCheck } from "../doctor/machine.ts";
 import { secretsCheck } from "../doctor/secrets.ts";
-import { redisCheck, serversCheck } from "../doctor/services.ts";
+import { redisCheck, serversCheck, storageCheck } from "../doctor/services.ts";
 import { failedAfterOutput } from "../failed-after-output.ts";
 
 const MACHINE = [nodeCheck, gitCheck, sandboxCheck];
 const DATABASE = [databaseCheck, schemaCheck];
 /** Only tell something once the database is there and has its tables. */
-const INSTALLATION = [redisCheck, secretsCheck, serversCheck, runsCheck, auditCheck, repositoriesCheck];
+const INSTALLATION = [redisCheck, storageCheck, secretsCheck, serversCheck, runsCheck, auditCheck, repositoriesCheck];
 
 type Named = Finding & { readonly name: string };
 

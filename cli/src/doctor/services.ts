@@ -1,6 +1,8 @@
 import { once } from "node:events";
 import { get } from "node:http";
+import { join } from "node:path";
 import { assertNoEviction, openRedis } from "@shaman/queue";
+import { openObjectStore } from "@shaman/storage";
 import type { Check, Finding } from "./check.ts";
 
 const TIMEOUT_MS = 3_000;
@@ -54,5 +56,26 @@ export const redisCheck: Check = {
     } finally {
       redis.disconnect();
     }
+  },
+};
+
+/** Where large artifacts go: what is configured here, or the folder of npm start. */
+export const storageCheck: Check = {
+  name: "Storage",
+  run: async (cli): Promise<Finding> => {
+    const local = cli.localState();
+    const { storage } = cli.config;
+    const config =
+      storage.kind === "folder" && local !== undefined
+        ? { ...storage, folder: join(local.folder, "artifacts") }
+        : storage;
+    const store = openObjectStore(config);
+    try {
+      await store.check();
+    } finally {
+      await store.close();
+    }
+    const where = config.kind === "s3" ? `the bucket ${config.bucket} at ${config.endpoint.host}` : config.folder;
+    return { state: "ok", message: `large artifacts can be kept in ${where}` };
   },
 };

@@ -82,14 +82,24 @@ export const createFolderStore = ({ folder }: { readonly folder: string }): Obje
     },
     check: async () => {
       try {
-        await mkdir(folder, { recursive: true, mode: 0o700 });
-        await access(folder, constants.R_OK | constants.W_OK | constants.X_OK);
+        await access(await existingFolder(folder), constants.R_OK | constants.W_OK | constants.X_OK);
       } catch (error) {
         throw asStorageError(error);
       }
     },
     close: () => Promise.resolve(),
   };
+};
+
+/** The folder, or the one that it will be made in: whoever only looks must not be the one who makes and owns it. */
+const existingFolder = async (folder: string): Promise<string> => {
+  const found = await stat(folder).catch((error: unknown) => {
+    if (codeOf(error) !== "ENOENT") throw error;
+    return undefined;
+  });
+  if (found === undefined) return existingFolder(dirname(folder));
+  if (found.isDirectory()) return folder;
+  throw storageUnavailable(`The folder ARTIFACT_DIR cannot be used: ${folder} is no folder`);
 };
 
 const writeFile = async (

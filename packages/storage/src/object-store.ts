@@ -44,7 +44,7 @@ export type ObjectStore = {
     prefix: string,
     options: { readonly limit: number; readonly after?: string; readonly signal?: AbortSignal },
   ) => Promise<readonly ObjectEntry[]>;
-  /** Throws when the store cannot be used. */
+  /** Throws when the store cannot be used. Changes nothing there. */
   readonly check: () => Promise<void>;
   readonly close: () => Promise<void>;
 };

@@ -1,7 +1,13 @@
+import { AppError } from "@shaman/kernel";
 import type { FastifyInstance } from "fastify";
 import type { Metrics } from "./metrics.ts";
 
-export type HealthCheck = { readonly name: string; readonly check: () => Promise<void> };
+export type HealthCheck = {
+  readonly name: string;
+  readonly check: () => Promise<void>;
+  /** Most works without it: it shows in `/health`, and does not keep traffic away. */
+  readonly optional?: true;
+};
 
 const CHECK_TIMEOUT_MS = 2_000;
 
@@ -14,10 +20,16 @@ const runCheck = async ({ name, check }: HealthCheck): Promise<Outcome> => {
     await Promise.race([check(), timeout.promise]);
     return { name, ok: true };
   } catch (error) {
-    return { name, ok: false, error: error instanceof Error ? error.message : String(error) };
+    return { name, ok: false, error: messageOf(error) };
   } finally {
     clearTimeout(timer);
   }
+};
+
+/** Where callers from outside may read it too, an error says what they may know of it. */
+const messageOf = (error: unknown): string => {
+  if (error instanceof AppError) return error.publicMessage ?? error.message;
+  return error instanceof Error ? error.message : String(error);
 };
 
 /**
@@ -32,7 +44,8 @@ export const healthRoutes =
       return { status: checks.every((check) => check.ok) ? "ok" : "degraded", checks };
     });
     app.get("/ready", async (_request, reply) => {
-      const checks = deps.isReady() ? await Promise.all(deps.checks.map(runCheck)) : [];
+      const needed = deps.checks.filter(({ optional }) => optional !== true);
+      const checks = deps.isReady() ? await Promise.all(needed.map(runCheck)) : [];
       const ready = deps.isReady() && checks.every((check) => check.ok);
       return reply.code(ready ? 200 : 503).send({ ready, checks });
     });
