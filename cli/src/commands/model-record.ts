@@ -17,6 +17,9 @@ const recordedOutput = z.object({
 });
 
 const recordedOf = (answer: ModelAnswer): RecordedAnswer => {
+  if (answer.output === null) {
+    throw userError("nothing_to_record", "What the model answered in this run was deleted because of its age.");
+  }
   const output = recordedOutput.safeParse(answer.output);
   if (!output.success) {
     throw userError(

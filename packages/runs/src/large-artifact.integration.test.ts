@@ -14,6 +14,7 @@ import { claimRun, type LeasedRun } from "./lease.ts";
 import { createRunRecorder, type RunRecorder } from "./run-recorder.ts";
 import { storedObjectId } from "./stored-part.ts";
 import { collectObjects } from "./collect-objects.ts";
+import { emptyTexts } from "./empty-texts.ts";
 import { expireArtifacts } from "./expire-artifacts.ts";
 import { findStoredObject } from "./stored-object.ts";
 import { findTask, type TaskView } from "./task-view.ts";
@@ -410,6 +411,86 @@ test("artifacts older than the organization keeps them are deleted with their ob
   ]);
   expect((await viewOf(young.run)).artifacts[0]?.parts[0]?.url).toBeDefined();
   expect(await store.find((await objectsOf(young.run))[0]?.key ?? "")).toBeDefined();
+});
+
+/** Everything that the database holds of a run, as text. */
+const everythingOf = async ({ runId }: LeasedRun): Promise<string> => {
+  const tables = ["run", "task", "message", "step", "run_event", "run_data", "artifact", "stored_object"];
+  const rows = tables.map((table) =>
+    database.inspect(`SELECT * FROM ${table} WHERE ${table === "run" ? "id" : "run_id"} = $1`, [runId]),
+  );
+  return JSON.stringify(await Promise.all(rows));
+};
+
+test("what an expired run's agents said is nowhere any more, what happened and what its caller said is", async () => {
+  const [old, young] = [await given(), await given()];
+  for (const scene of [old, young]) {
+    const { run, recorder } = scene;
+    const taskId = run.rootTaskId;
+    const step = { inputHash: "h", state: "done" } as const;
+    // More events than one statement takes.
+    for (let piece = 0; piece < 450; piece += 1) {
+      const chunk = { append: piece > 0, lastChunk: piece === 449 };
+      await recorder.artifact(taskId, chunkOf("response-1", [{ text: `hush ${piece}` }], chunk));
+    }
+    recorder.step("Clerk", taskId, { ...step, position: 1, kind: "model", name: "m", output: { text: "hush" } });
+    recorder.step("Clerk", taskId, {
+      ...step,
+      position: 2,
+      kind: "tool",
+      name: "look_up",
+      input: { id: "hush" },
+      output: { text: "hush", isError: false },
+    });
+    recorder.step("Clerk", taskId, {
+      ...step,
+      position: 3,
+      kind: "approval",
+      name: "charge",
+      input: { arguments: "hush" },
+      output: { decision: "approve", by: "Ada" },
+    });
+    recorder.event(taskId, { type: "notice", payload: { kind: "log", tool: "look_up", message: "hush" } });
+    recorder.data({ taskId, agent: "Clerk", position: 2, name: "order", value: { secret: "hush" } });
+    await recorder.artifact(taskId, chunkOf("withdrawn", [{ text: "" }]));
+    await finish(scene);
+  }
+  await endedDaysAgo(old.run, 900);
+  const before = await everythingOf(young.run);
+  expect(await everythingOf(old.run)).toContain("hush 449");
+  expect(await expire(800)).toBe(1);
+  const left = await everythingOf(old.run);
+  expect(left).not.toContain("hush");
+  for (const kept of ["hello", "look_up", "approve", "Ada", "response-1", "order"]) expect(left).toContain(kept);
+  expect(await everythingOf(young.run)).toBe(before);
+  expect((await viewOf(old.run)).artifacts.map(({ artifactId }) => artifactId)).toEqual(["response-1"]);
+  const broken = await findBrokenPromises(database, orgId);
+  expect(broken.filter((line) => line.includes(old.run.runId) && line.startsWith("event numbers"))).toEqual([]);
+});
+
+test("retention that broke off is done again, and several workers that do it at once count each run once", async () => {
+  const scene = await given();
+  await send(scene, chunkOf("small", [{ text: "hush" }]));
+  await finish(scene);
+  await endedDaysAgo(scene.run, 1_900);
+  await emptyTexts({ db: database.as("worker") }, { orgId, runs: [{ id: scene.run.runId, lastSeq: 100 }] });
+  expect(JSON.stringify((await viewOf(scene.run)).artifacts)).toContain("hush");
+  await Promise.all([expire(1_800), expire(1_800), expire(1_800)]);
+  expect(await everythingOf(scene.run)).not.toContain("hush");
+  const audit = "SELECT FROM audit_log WHERE action = 'artifact:expire' AND run_id = $1";
+  expect(await database.inspect(audit, [scene.run.runId])).toHaveLength(1);
+});
+
+test("nobody can change the events and shared values of a run that goes on", async () => {
+  const { run, recorder } = await given();
+  recorder.data({ taskId: run.rootTaskId, agent: "Clerk", position: 1, name: "order", value: 7 });
+  await recorder.finish({ kind: "parked", retryAt: new Date(0), counts: "nothing" });
+  const worker = database.as("worker");
+  for (const change of ["run_event SET payload = '{}'", "run_data SET value = '8'"]) {
+    const text = `UPDATE ${change} WHERE org_id = $1 AND run_id = $2`;
+    const changed = await worker.withOrg(orgId, (tx) => tx.query({ text, values: [orgId, run.runId] }));
+    expect(changed.rowCount).toBe(0);
+  }
 });
 
 test("a run that failed shows no expired content either", async () => {

@@ -6,7 +6,10 @@ import { listRetention } from "@shaman/tenancy";
 /** Batches a turn, of one organization and of all objects: the rest waits for the next turn. */
 const BATCHES = 20;
 
-/** Deletes artifacts that are older than their organization keeps them, and objects that nothing refers to. */
+/**
+ * Deletes artifacts that are older than their organization keeps them, with what else their runs' agents said, and objects
+ * that nothing refers to.
+ */
 export const keepRetention = async (
   deps: { readonly db: Db; readonly store: ObjectStore },
   { signal }: { readonly signal: AbortSignal },
