@@ -101,6 +101,11 @@ const FILES = {
   ]),
   ...exposed("Patient", [{ match: { turn: 1 }, toolCalls: [call("Hang", "wait")] }]),
   ...hidden("Hang", [{ text: "Thinking", error: "hang" }]),
+  ...exposed("Onlooker", [
+    { match: { turn: 1 }, toolCalls: [call("Hasty", "hurry")] },
+    { match: { toolResult: "timeoutSeconds" }, text: "It took too long." },
+  ]),
+  ...hidden("Hasty", [{ match: { turn: 1 }, toolCalls: [call("Hang", "wait")] }], "limits: {timeoutSeconds: 1}"),
   ...exposed("Careful", [
     { match: { turn: 1 }, toolCalls: [call("Broken", "try"), call("Greedy", "try")] },
     { match: { toolResult: { output: "Broken failed", isError: true } }, text: "One failed, one was stopped." },
@@ -247,6 +252,19 @@ describe("an agent that calls others", () => {
     expect(await shapeOf(task.id)).toEqual(["->Careful completed", "Careful>Broken failed", "Careful>Greedy failed"]);
     const greedy = (await stepsOf(task.id)).find(({ name }) => name === "Greedy");
     expect(greedy?.output.text).toContain("maxSteps");
+  });
+});
+
+describe("an agent that gives up while one that it called is at work", () => {
+  it("leaves no open task behind when its caller goes on without it", async () => {
+    const task = await start("Onlooker");
+    expect(task.status.state).toBe("TASK_STATE_COMPLETED");
+    const states = await shapeOf(task.id);
+    expect(states).toEqual([
+      "->Onlooker completed",
+      expect.stringMatching(/^Hasty>Hang (canceled|failed)$/),
+      "Onlooker>Hasty failed",
+    ]);
   });
 });
 

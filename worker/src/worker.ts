@@ -15,6 +15,7 @@ import {
 } from "@shaman/queue";
 import {
   countLeasedElsewhere,
+  endStrays,
   leaseLost,
   listWaitingOrganizations,
   RUN_EXECUTE,
@@ -157,6 +158,8 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
     const found = await sweepRuns({ db, queue }, { afterMs: config.worker.sweepAfterMs });
     await sweepRetries({ db, queue }, { afterMs: config.worker.sweepAfterMs });
     if (found > 0) log.info("runs_swept", { found });
+    const ended = await endStrays({ db });
+    if (ended > 0) log.info("strays_ended", { runs: ended });
   };
   await queue.onAdded(jobs.nudge);
   const commands = await watchCommands({ db, fanOut, held, log });
@@ -175,7 +178,10 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
   return {
     log,
     metrics,
-    checks: [{ name: "database", check: async () => void (await db.plain({ text: "SELECT 1" })) }],
+    checks: [
+      { name: "database", check: async () => void (await db.plain({ text: "SELECT 1" })) },
+      { name: "storage", check: store.check, optional: true },
+    ],
     stop: async () => {
       stopping.abort();
       const drained = jobs.drain();

@@ -24,6 +24,16 @@ export const auditOf = (
 
 export type FailureRecord = { readonly code: string; readonly message: string; readonly text: string };
 
+export const completed = (at: Recording): RunOutcome | Promise<RunOutcome> => {
+  const { run, recorder, tree } = at;
+  const end = (): RunOutcome => {
+    recorder.status({ taskId: run.rootTaskId, state: "completed" });
+    recorder.audit(auditOf(run, { result: "ok", state: "completed" }));
+    return { kind: "finished", state: "completed" };
+  };
+  return tree.haveAllCompleted() ? end() : endChildren(at).then(end);
+};
+
 export const failed = async (at: Recording, { code, message, text }: FailureRecord): Promise<RunOutcome> => {
   const { run, recorder } = at;
   await endChildren(at);
@@ -42,10 +52,11 @@ export const canceled = async (at: Recording, commandId: unknown): Promise<RunOu
 };
 
 /** Tasks below the root end before it does: nobody works on them any more. */
-const endChildren = async ({ recorder, tree }: Recording): Promise<void> => {
-  for (const taskId of await tree.listOpen()) {
-    if (tree.move(taskId, "canceled")) recorder.status({ taskId, state: "canceled" });
-  }
+const endChildren = async (at: Recording): Promise<void> => cancelTasks(at, await at.tree.listOpen());
+
+/** Ends tasks that nobody works on any more, because a task above them has come to its end. */
+export const cancelTasks = ({ recorder, tree }: Recording, taskIds: readonly string[]): void => {
+  for (const taskId of taskIds) if (tree.move(taskId, "canceled")) recorder.status({ taskId, state: "canceled" });
 };
 
 const agentMessage = (run: LeasedRun, text: string): JsonObject => ({

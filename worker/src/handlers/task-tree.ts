@@ -5,27 +5,38 @@ import { isTerminal, listTasks, type LeasedRun, type TaskState } from "@shaman/r
 export type TaskTree = {
   readonly agentOf: (taskId: string) => string;
   /** A task that an agent's call has begun. */
-  readonly add: (task: { readonly taskId: string; readonly agent: string }) => void;
+  readonly add: (task: { readonly taskId: string; readonly parentTaskId: string; readonly agent: string }) => void;
   /** Whether the task comes to this state now; false where it is there already, or at its end. */
   readonly move: (taskId: string, state: TaskState) => boolean;
+  /** Known tasks below this one that have not ended. */
+  readonly listOpenBelow: (taskId: string) => readonly string[];
   /** Tasks of called agents that have not ended, those as well that only the record knows. */
   readonly listOpen: () => Promise<readonly string[]>;
+  /** Whether every called agent has completed its task: then every call that it began has ended, and is known here. */
+  readonly haveAllCompleted: () => boolean;
 };
+
+type KnownTask = { readonly agent: string; readonly parentTaskId: string | null; state: TaskState };
 
 /** Knows the root task, and on a later attempt what earlier ones recorded. */
 export const createTaskTree = async (db: Db, run: LeasedRun): Promise<TaskTree> => {
-  const tasks = new Map<string, { readonly agent: string; state: TaskState }>();
-  tasks.set(run.rootTaskId, { agent: run.agent, state: run.taskState });
+  const tasks = new Map<string, KnownTask>();
+  tasks.set(run.rootTaskId, { agent: run.agent, parentTaskId: null, state: run.taskState });
   const load = async (): Promise<void> => {
-    for (const { taskId, agent, state } of await listTasks(db, run)) {
-      if (!tasks.has(taskId)) tasks.set(taskId, { agent, state });
-    }
+    for (const { taskId, ...task } of await listTasks(db, run)) if (!tasks.has(taskId)) tasks.set(taskId, task);
   };
   if (run.epoch > 1) await load();
+  const called = (): [string, KnownTask][] => [...tasks].filter(([taskId]) => taskId !== run.rootTaskId);
+  const isBelow = ({ parentTaskId }: KnownTask, taskId: string): boolean => {
+    const parent = parentTaskId === null ? undefined : tasks.get(parentTaskId);
+    return parentTaskId === taskId || (parent !== undefined && isBelow(parent, taskId));
+  };
+  const openOf = (some: readonly [string, KnownTask][]): readonly string[] =>
+    some.flatMap(([taskId, { state }]) => (isTerminal(state) ? [] : [taskId]));
   return {
     agentOf: (taskId) => tasks.get(taskId)?.agent ?? run.agent,
-    add: ({ taskId, agent }) => {
-      if (!tasks.has(taskId)) tasks.set(taskId, { agent, state: "submitted" });
+    add: ({ taskId, ...task }) => {
+      if (!tasks.has(taskId)) tasks.set(taskId, { ...task, state: "submitted" });
     },
     move: (taskId, state) => {
       const task = tasks.get(taskId);
@@ -33,11 +44,11 @@ export const createTaskTree = async (db: Db, run: LeasedRun): Promise<TaskTree> 
       task.state = state;
       return true;
     },
+    listOpenBelow: (taskId) => openOf(called().filter(([, task]) => isBelow(task, taskId))),
     listOpen: async () => {
       await load();
-      return [...tasks].flatMap(([taskId, { state }]) =>
-        taskId === run.rootTaskId || isTerminal(state) ? [] : [taskId],
-      );
+      return openOf(called());
     },
+    haveAllCompleted: () => called().every(([, { state }]) => state === "completed"),
   };
 };
