@@ -83,6 +83,7 @@ const call = async (org: TestOrg, agent: string, text: string) => {
 };
 
 const shownRun = z.object({
+  state: z.string(),
   error: z.object({ code: z.string(), message: z.string() }).nullable(),
   stepList: z.array(
     z.object({
@@ -119,6 +120,57 @@ describe("a list of models under one name", () => {
     expect(await done(org, "run", "show", task.id)).toContain("step 1: away/a did not answer");
     await done(org, "model", "remove-alias", "backed-up");
     expect((await cli(org, "model", "remove-alias", "backed-up")).err).toContain('no model alias "backed-up"');
+  });
+
+  test("of which none answers costs what each of them counted, and the run says so", async () => {
+    const agent = "---\ndescription: Helps\nexposed: true\nmodel: pair\nretry: {maxAttempts: 1}\n---\nYou help.\n";
+    const org = await shaman.givenOrg({ "Helper.md": agent });
+    const broken = { pieces: 0, ending: "cut", counted: true } as const;
+    await givenProvider(org, "one", [{ ...broken, usage: { inputTokens: 50, outputTokens: 4 } }]);
+    await givenProvider(org, "two", [{ ...broken, usage: { inputTokens: 30, outputTokens: 2 } }]);
+    await done(org, "model", "set-alias", "pair", "one/a", "two/b");
+    const task = await call(org, "Helper", "hello");
+    expect(task.status.state).toBe("TASK_STATE_FAILED");
+    const shown = z
+      .looseObject({ failedCalls: z.array(z.unknown()), tasks: z.array(z.unknown()) })
+      .parse(JSON.parse(await done(org, "run", "show", task.id, "--json")));
+    expect(shown).toMatchObject({
+      inputTokens: 80,
+      outputTokens: 6,
+      stepList: [],
+      failedCalls: [
+        { position: 1, model: expect.stringMatching(/^one\//), inputTokens: 50, outputTokens: 4, costUsd: null },
+        { position: 1, model: expect.stringMatching(/^two\//), inputTokens: 30, outputTokens: 2, costUsd: null },
+      ],
+      tasks: [{ agent: "Helper", modelCalls: 0, failedCalls: 2, inputTokens: 80 }],
+    });
+    const text = await done(org, "run", "show", task.id);
+    expect(text).toMatch(/step 1 of Helper: one\/\S+ gave no answer, for 54 tokens \(at an unknown price\)/);
+  });
+
+  test("can be another one by the time that a waiting run goes on, which keeps its commit and its steps", async () => {
+    const agent = (prompt: string) =>
+      `---\ndescription: Helps\nexposed: true\nmodel: fast\ntools: [request_input]\n---\n${prompt}\n`;
+    const org = await shaman.givenOrg({ "Helper.md": agent("You help.") });
+    const ask = { id: "call_1", name: "request_input", input: { question: "Which size?" } };
+    const one = await givenProvider(org, "one", [{ toolCalls: [ask] }]);
+    const two = await givenProvider(org, "two", [{ text: ["XL it is"] }]);
+    await done(org, "model", "set-alias", "fast", "one/a");
+    const asked = await call(org, "Helper", "hello");
+    expect(asked.status.state).toBe("TASK_STATE_INPUT_REQUIRED");
+
+    await done(org, "model", "set-alias", "fast", "two/b");
+    await org.push({ "Helper.md": agent("You help differently.") });
+    // A server that has just been started knows of no earlier meaning.
+    await shaman.processes.internal.kill("SIGTERM");
+    await shaman.processes.internal.start();
+    await done(org, "run", "answer", asked.id, "XL");
+    await expect.poll(async () => (await show(org, asked.id)).state, { timeout: 20_000 }).toBe("completed");
+    expect(one.requests).toHaveLength(1);
+    expect(JSON.stringify(two.requests[0]?.body)).toContain("You help.");
+    expect(
+      (await show(org, asked.id)).stepList.map(({ kind, model }) => `${kind} ${model?.split("/")[0] ?? ""}`),
+    ).toEqual(["model one", "input ", "model two"]);
   });
 });
 

@@ -45,6 +45,7 @@ const RUN = {
     model("c", 1, 0.25),
     model("a", 4, 0.5),
   ],
+  failedCalls: [{ taskId: "c", position: 2, model: "gpt-5", inputTokens: 50, outputTokens: 5, costUsd: 0.125, at: AT }],
 };
 
 describe("a run's tree", () => {
@@ -60,11 +61,11 @@ describe("a run's tree", () => {
     ]);
   });
 
-  test("tells what each agent used itself, and no cost where a price is not known", () => {
+  test("tells what each agent used itself, calls without an answer included, and no cost where a price is not known", () => {
     expect(usageByTask(RUN)).toMatchObject([
       { agent: "Desk", modelCalls: 2, toolCalls: 1, inputTokens: 200, outputTokens: 20, costUsd: 1 },
       { modelCalls: 1, toolCalls: 0, costUsd: null },
-      { agent: "Deep", modelCalls: 1, costUsd: 0.25 },
+      { agent: "Deep", modelCalls: 1, failedCalls: 1, inputTokens: 150, outputTokens: 15, costUsd: 0.375 },
     ]);
   });
 

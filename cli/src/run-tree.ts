@@ -1,9 +1,9 @@
-import type { RunDetail, StepView, TreeTask } from "@shaman/runs";
+import type { FailedCallView, RunDetail, StepView, TreeTask } from "@shaman/runs";
 
 /** A step with its place in the run's tree, such as `2.1` for the first step of the agent that step 2 called. */
 export type PlacedStep = StepView & { readonly place: string; readonly agent: string };
 
-type Tree = Pick<RunDetail, "taskId" | "tasks" | "stepList">;
+type Tree = Pick<RunDetail, "taskId" | "tasks" | "stepList" | "failedCalls">;
 
 const MAX_DEPTH = 64;
 
@@ -23,9 +23,10 @@ export const stepsInTree = ({ taskId, tasks, stepList }: Tree): readonly PlacedS
   return placed(taskId, "", 0);
 };
 
-/** What one task has used itself, without those below it. */
+/** What one task has used itself, without those below it; calls of a model that gave no answer are paid for as well. */
 export type TaskUsage = TreeTask & {
   readonly modelCalls: number;
+  readonly failedCalls: number;
   readonly toolCalls: number;
   readonly inputTokens: number;
   readonly outputTokens: number;
@@ -33,20 +34,24 @@ export type TaskUsage = TreeTask & {
   readonly costUsd: number | null;
 };
 
-export const usageByTask = ({ tasks, stepList }: Tree): readonly TaskUsage[] =>
+type Paid = Pick<StepView | FailedCallView, "model" | "inputTokens" | "outputTokens" | "costUsd">;
+
+export const usageByTask = ({ tasks, stepList, failedCalls }: Tree): readonly TaskUsage[] =>
   tasks.map((task) => {
     const steps = stepList.filter((step) => step.taskId === task.taskId);
     const models = steps.filter((step) => step.kind === "model");
-    const sum = (of: (step: StepView) => number | null): number =>
-      models.reduce((total, step) => total + (of(step) ?? 0), 0);
-    const known = models.every((step) => step.model === null || step.costUsd !== null);
+    const failed = failedCalls.filter((call) => call.taskId === task.taskId);
+    const paid: readonly Paid[] = [...models, ...failed];
+    const sum = (of: (one: Paid) => number | null): number => paid.reduce((total, one) => total + (of(one) ?? 0), 0);
+    const known = paid.every((one) => one.model === null || one.costUsd !== null);
     return {
       ...task,
       modelCalls: models.length,
+      failedCalls: failed.length,
       toolCalls: steps.filter((step) => step.kind === "tool").length,
-      inputTokens: sum((step) => step.inputTokens),
-      outputTokens: sum((step) => step.outputTokens),
-      costUsd: known ? sum((step) => step.costUsd) : null,
+      inputTokens: sum((one) => one.inputTokens),
+      outputTokens: sum((one) => one.outputTokens),
+      costUsd: known ? sum((one) => one.costUsd) : null,
     };
   });
 

@@ -2,7 +2,7 @@ import type { ApiKeyRecord } from "@shaman/access";
 import type { AgentView, RepositoryView } from "@shaman/agents";
 import type { McpSourceView, McpToolView } from "@shaman/mcp";
 import type { ExternalAgentView } from "@shaman/external";
-import type { RunView, StepView } from "@shaman/runs";
+import type { FailedCallView, RunView, StepView } from "@shaman/runs";
 import type { ModelCredential, Organization } from "@shaman/tenancy";
 
 /** What `--json` prints. Scripts rely on these names: add fields, never rename or remove one. */
@@ -117,3 +117,5 @@ export const stepJson = (step: StepView) => ({
   startedAt: time(step.startedAt),
   finishedAt: time(step.finishedAt),
 });
+
+export const failedCallJson = (call: FailedCallView) => ({ ...call, at: time(call.at) });

@@ -17,6 +17,8 @@ const REPLIES: Readonly<Record<string, (call: OrderCall) => ModelReply>> = {
   "order-broken": (call) => (call.call >= 2 ? { status: 500, message: "the provider is on fire" } : orderReply(call)),
   "order-shaky": (call) => (call.call === 2 || call.call === 4 ? { status: 503 } : orderReply(call)),
   "order-endless": (call) => ({ ...orderReply({ ...call, turn: 1 }), usage: { inputTokens: 1_000, outputTokens: 0 } }),
+  "order-cut": (call) =>
+    call.call % 2 === 0 ? { ...orderReply(call), ending: "cut", counted: true } : orderReply(call),
   "order-slow": (call) => (call.turn === 2 ? { hold: "first-token" } : orderReply(call)),
 };
 
@@ -26,6 +28,7 @@ const replyTo = (call: OrderCall): ModelReply => {
 };
 
 const AGENTS = {
+  OneAttempt: "retry: {maxAttempts: 1}",
   TwoAttempts: "retry: {maxAttempts: 2, backoffSeconds: 1}",
   ThreeAttempts: "retry: {maxAttempts: 3, backoffSeconds: 1}",
   FewSteps: "limits: {maxSteps: 2}",
@@ -99,6 +102,26 @@ test("an error that may pass is tried again as often as the agent's file says, t
   const shaky = await scene.send("order-shaky", "ThreeAttempts");
   expect(shaky.status.state).toBe("TASK_STATE_COMPLETED");
   expect(scene.modelCalls.get("order-shaky")).toBe(5);
+  await whole();
+});
+
+test("what a provider counted for answers that broke off is paid for by the run, and not by its steps", async () => {
+  const usageOf = (taskId: string) =>
+    scene.shaman.database.inspect(
+      `SELECT failed_position AS failed, input_tokens AS tokens, cost_usd::float8 AS cost FROM usage
+       WHERE task_id = $1 AND failed_position IS NOT NULL ORDER BY at`,
+      [taskId],
+    );
+  const task = await scene.send("order-cut-1", "ThreeAttempts");
+  expect(task.status.state).toBe("TASK_STATE_COMPLETED");
+  // Calls 2 and 4 broke off, in the places of the second and the third answer.
+  expect(scene.modelCalls.get("order-cut-1")).toBe(5);
+  expect(await usageOf(task.id)).toEqual([3, 6].map((failed) => ({ failed, tokens: 100, cost: 0.0011 })));
+  expect(await runOf(task.id)).toMatchObject({ steps: 6, input_tokens: "500", output_tokens: "50" });
+  const failed = await scene.send("order-cut-2", "OneAttempt");
+  expect(failed.status.state).toBe("TASK_STATE_FAILED");
+  expect(await usageOf(failed.id)).toEqual([{ failed: 3, tokens: 100, cost: 0.0011 }]);
+  expect(await runOf(failed.id)).toMatchObject({ input_tokens: "200", output_tokens: "20" });
   await whole();
 });
 

@@ -6,7 +6,7 @@ import type { Db } from "@shaman/db";
 import { fullNameOf, type AgentCalls, type Callee, type ChildCall, type Found } from "@shaman/engine";
 import { describeOutsideAgents, type ExternalTarget, type NamedOutside } from "@shaman/external";
 import { AppError, err, ok, userError, type JsonObject, type Result } from "@shaman/kernel";
-import { findChildTask, findPinnedCommit } from "@shaman/runs";
+import { findChildTask, pinRepository } from "@shaman/runs";
 import type { ListedAgent } from "@shaman/tools";
 import { callOutside } from "./call-outside.ts";
 
@@ -116,10 +116,11 @@ const findCallee = async (
   if (found.value.kind === "external") return ok(outsideOf(found.value.target));
   const live = found.value.agent;
   if (live.repositoryId === repositoryId) return ok(calleeOf(live));
-  // Within one run a repository stays at the commit at which it was first called.
+  // Within one run a repository stays at one commit, however many of its agents come upon it at the same time.
   const at = { orgId, repositoryId: live.repositoryId };
-  const pinned = await findPinnedCommit(deps.db, { ...at, runId: context.runId });
-  if (pinned === undefined || pinned === live.commit) return ok(calleeOf(live));
+  const { runId, leaseEpoch, leaseHolder } = context;
+  const pinned = await pinRepository(deps.db, { ...at, runId, leaseEpoch, leaseHolder, commit: live.commit });
+  if (pinned === live.commit) return ok(calleeOf(live));
   const { path } = live.definition;
   const then = await deps.agents.resolvePinned({ ...at, commit: pinned, path });
   return then.ok ? ok(calleeOf(then.value)) : err(notCallable(then.error, wanted.known));

@@ -60,6 +60,8 @@ const toJson = (ids: TaskIds, event: EngineEvent): JsonObject => {
     }
     case "step":
       return traced(ids, { kind: "step", step: event.step });
+    case "usage":
+      return traced(ids, { kind: "usage", position: event.position, usage: event.usage });
     case "notice":
       return traced(ids, { kind: "notice", notice: event.notice });
     case "data":

@@ -1,12 +1,12 @@
 import { unwrap } from "@shaman/kernel";
-import { getRun, type RunDetail, type StepView } from "@shaman/runs";
+import { getRun, type FailedCallView, type RunDetail, type StepView } from "@shaman/runs";
 import type { Command } from "commander";
 import { z } from "zod";
 import { artifactText, withAddresses } from "../artifact-text.ts";
 import type { Cli } from "../cli.ts";
 import { addCommand, orgOption } from "../command.ts";
 import { cost, safe, stateOf, textOfMessage, tokensOf } from "../run-text.ts";
-import { runJson, stepJson } from "../shapes.ts";
+import { failedCallJson, runJson, stepJson } from "../shapes.ts";
 import { fields, table } from "../table.ts";
 import { durationOf } from "../time.ts";
 import { stepsInTree, usageByTask } from "../run-tree.ts";
@@ -22,9 +22,10 @@ export const runShow = (parent: Command, cli: Cli): void =>
       const principal = cli.operatorOf(organization);
       const found = unwrap(await getRun({ db: cli.db() }, principal, { id }));
       const run = { ...found, artifacts: withAddresses(cli, organization, found.artifacts) };
-      const { stepList, messages, artifacts, waiting } = run;
+      const { stepList, failedCalls, messages, artifacts, waiting } = run;
       const tasks = usageByTask(run);
-      const json = { ...runJson(run), waiting, tasks, stepList: stepList.map(stepJson), messages, artifacts };
+      const steps = { stepList: stepList.map(stepJson), failedCalls: failedCalls.map(failedCallJson) };
+      const json = { ...runJson(run), waiting, tasks, ...steps, messages, artifacts };
       show({ json, text: describe(run, cli.clock.now()) });
     },
   });
@@ -91,9 +92,15 @@ const describe = (run: RunDetail, nowMs: number): string => {
     return `${who}: ${safe(textOfMessage(message))}\n`;
   });
   const artifacts = run.artifacts.map(artifactText);
-  const notes = run.stepList.flatMap(notesOf);
+  const notes = [...run.stepList.flatMap(notesOf), ...run.failedCalls.map((call) => failedCallText(run, call))];
   const list = run.stepList.length === 0 ? "No steps yet.\n" : steps;
   return [head, list, ...notes, ...tree, ...messages, ...artifacts].join("\n");
+};
+
+const failedCallText = ({ tasks }: RunDetail, call: FailedCallView): string => {
+  const agent = tasks.find(({ taskId }) => taskId === call.taskId)?.agent ?? "";
+  const price = cost(call.costUsd) ?? "at an unknown price";
+  return `step ${call.position} of ${agent}: ${call.model} gave no answer, for ${tokensOf(call)} tokens (${price})\n`;
 };
 
 const modelNotes = z.object({

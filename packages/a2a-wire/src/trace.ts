@@ -1,5 +1,5 @@
 import type { JsonObject } from "@shaman/kernel";
-import { noticePayload, parsedJson, parsedJsonObject, stepRecord, waitsFor } from "@shaman/runs";
+import { noticePayload, parsedJson, parsedJsonObject, stepRecord, stepUsage, waitsFor } from "@shaman/runs";
 import { z } from "zod";
 
 /** The extension under whose key our own servers tell each other more than A2A has words for. */
@@ -25,6 +25,8 @@ const failureFields = {
 /** What stands in an event's metadata under `TRACE_EXTENSION`. */
 export const traceRecord = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("step"), step: stepRecord }),
+  /** Of a model call that gave no step: what it cost, and the place of the step that it should have been. */
+  z.object({ kind: z.literal("usage"), position: z.int().min(1), usage: stepUsage }),
   /** With a FAILED status: what went wrong, and whether trying the task again may help. */
   z.object({ kind: z.literal("failure"), ...failureFields, left: budgetLeft.optional() }),
   /** Of a called agent: it failed in a way that may pass, and the whole run is to go on later from what is recorded. */

@@ -22,6 +22,8 @@ export type Meter = {
   readonly beforeModel: () => LimitName | undefined;
   readonly beforeTools: (count: number) => LimitName | undefined;
   readonly afterModel: (usage: StepUsage) => void;
+  /** A model call that gave no step: it is paid for, but no replay passes it. */
+  readonly afterFailedModel: (usage: StepUsage) => void;
   /** A model call that an earlier attempt made and paid for. */
   readonly replayedModel: () => void;
   /** How much the next model call may write, where so little is left that it matters. */
@@ -60,6 +62,10 @@ export const createMeter = (budget: Budget): Meter => {
     tokens += sign * (share.tokens ?? 0);
     costUsd += sign * (share.costUsd ?? 0);
   };
+  const pay = (usage: StepUsage): void => {
+    tokens -= usage.inputTokens + usage.outputTokens;
+    costUsd -= usage.costUsd ?? 0;
+  };
   const exhausted = (): LimitName | undefined => {
     if (steps <= 0) return "maxSteps";
     if (tokens <= 0) return "maxTokens";
@@ -77,9 +83,9 @@ export const createMeter = (budget: Budget): Meter => {
     },
     afterModel: (usage) => {
       steps -= 1;
-      tokens -= usage.inputTokens + usage.outputTokens;
-      costUsd -= usage.costUsd ?? 0;
+      pay(usage);
     },
+    afterFailedModel: pay,
     maxOutputTokens: () => (tokens < SCARCE_TOKENS ? Math.max(tokens, FEWEST_OUTPUT_TOKENS) : undefined),
     carve: ({ waiting, atMost }) => {
       const part = (1 - KEPT) / waiting;

@@ -1,6 +1,6 @@
 import type { AgentEvent, BudgetLeft } from "@shaman/a2a-wire";
 import type { Json, JsonObject } from "@shaman/kernel";
-import type { ArtifactPayload, NoticePayload, StepRecord, WaitsFor } from "@shaman/runs";
+import type { ArtifactPayload, NoticePayload, StepRecord, StepUsage, WaitsFor } from "@shaman/runs";
 
 /** Which limit a run hit, by the name it has in an agent file, or in the settings where it is one of all runs together. */
 export type LimitName =
@@ -36,6 +36,8 @@ export type Suspension =
 export type EngineEvent =
   | { readonly type: "artifact"; readonly chunk: ArtifactPayload }
   | { readonly type: "step"; readonly step: StepRecord }
+  /** What a model call cost that gave no step: its place is that of the step it should have been. */
+  | { readonly type: "usage"; readonly position: number; readonly usage: StepUsage }
   /** An event of a called agent, or of one that it calls: passed up as it came. */
   | { readonly type: "child"; readonly event: AgentEvent }
   | { readonly type: "notice"; readonly notice: NoticePayload }

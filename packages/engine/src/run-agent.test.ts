@@ -200,18 +200,34 @@ describe("a replay", () => {
     }
   });
 
-  test("notices that prompt, temperature, tools or model are others than recorded", async () => {
+  test("notices that prompt, temperature, tools or the model of the agent's file are others than recorded", async () => {
     const { steps } = await run(byTurn(THREE_TURNS));
     const changes: readonly Partial<RunAgentInput>[] = [
       { message: { messageId: "m1", parts: [{ text: "order 8" }] } },
       { definition: { ...DEFINITION, temperature: 0.5 } },
       { definition: { ...DEFINITION, tools: ["write_artifact"] } },
-      { modelName: "shop/other" },
+      { definition: { ...DEFINITION, model: "other" } },
     ];
     for (const change of changes) {
       const { last } = await run(byTurn(THREE_TURNS), { ...change, recorded: steps.slice(0, 1) });
       expect(failureCode(last)).toBe("replay_diverged");
     }
+  });
+});
+
+describe("a replay after a while", () => {
+  const earlier = (answer: string) => [{ prompt: "Hello", answer }];
+  test.each<readonly [string, Partial<RunAgentInput>]>([
+    ["the model's name means another one now", { modelName: "shop/other" }],
+    ["retention took what was remembered", { memory: earlier("") }],
+  ])("goes on although %s", async (_, change) => {
+    const before = { memory: earlier("Good day") };
+    const whole = await run(byTurn(THREE_TURNS), before);
+    const recorded = whole.steps.slice(0, 3);
+    const { steps, requests, last } = await run(byTurn(THREE_TURNS), { ...before, ...change, recorded });
+    expect(last).toEqual({ type: "completed" });
+    expect(requests).toHaveLength(1);
+    expect(steps.map(({ position }) => position)).toEqual([4, 5, 6]);
   });
 });
 
@@ -257,6 +273,18 @@ describe("a model call", () => {
     };
     await expect(all()).rejects.toThrow("the lease is lost");
     expect(requests).toHaveLength(1);
+  });
+});
+
+describe("an answer that is too large to be recorded", () => {
+  test("is paid for all the same: by the run, and out of what its caller lent", async () => {
+    const parent = { attemptsLeft: 0 };
+    const { events, steps, last } = await run(() => ({ text: ["x".repeat(14_000_000)] }), { parent });
+    expect(failureCode(last)).toBe("model_answer_too_large");
+    expect(steps).toEqual([]);
+    const usage = { model: "test-1", inputTokens: 100, outputTokens: 10, cachedInputTokens: 0, costUsd: 0.25 };
+    expect(events.filter(({ type }) => type === "usage")).toEqual([{ type: "usage", position: 1, usage }]);
+    expect(last).toMatchObject({ left: { tokens: 9_890, costUsd: 0.75 } });
   });
 });
 

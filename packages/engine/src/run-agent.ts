@@ -1,6 +1,8 @@
 import { renderPrompt } from "@shaman/agents";
 import { abortAfter, AppError, publicMessageOf, toAppError, type Json } from "@shaman/kernel";
 import {
+  billedStepUsage,
+  billedUsageOf,
   isRetryableModelError,
   modelStepUsage,
   type ModelMessage,
@@ -8,7 +10,7 @@ import {
   type ToolCall,
   type ToolSpec,
 } from "@shaman/llm";
-import { parsedJson, parsedJsonObject, responseArtifactId } from "@shaman/runs";
+import { parsedJson, parsedJsonObject, responseArtifactId, type StepUsage } from "@shaman/runs";
 import { callAgentSpec, PLATFORM_TOOL_SPECS, type Tool, type ToolSet } from "@shaman/tools";
 import { z } from "zod";
 import { createMeter, limitReached, refuse } from "./budget.ts";
@@ -167,8 +169,7 @@ async function* modelStep(state: RunState): Events<ModelOutput> {
   state.turn += 1;
   const { position } = state;
   const name = input.modelName;
-  // Tools of servers are no part of it: which of them can be reached may differ from attempt to attempt.
-  const inputHash = hashOf([name, input.definition.temperature ?? null, input.definition.tools, state.messages]);
+  const inputHash = modelInputHash(state);
   const done = recordedAt(state, { position, kind: "model", inputHash });
   if (done !== undefined) {
     state.meter.replayedModel();
@@ -176,11 +177,43 @@ async function* modelStep(state: RunState): Events<ModelOutput> {
   }
   refuse(state.meter.beforeModel());
   yield* untilCommitted(state, state.signal);
-  const { usage, notes, ...answer } = yield* callModel(state, responseArtifactId(position));
-  if (Buffer.byteLength(JSON.stringify(answer)) > MAX_ANSWER_BYTES) throw new RunFailed(answerTooLarge());
+  const { usage, notes, ...answer } = yield* paidFor(state, callModel(state, responseArtifactId(position)));
+  if (Buffer.byteLength(JSON.stringify(answer)) > MAX_ANSWER_BYTES) {
+    yield* pay(state, [usage]);
+    throw new RunFailed(answerTooLarge());
+  }
   yield tell(state, { position, kind: "model", name, inputHash, state: "done", output: toJson(answer, notes), usage });
   state.meter.afterModel(usage);
   return remember(state, answer);
+}
+
+/**
+ * What a model step is recognized by: what the run's commit and its record decide, and nothing that may be another thing
+ * at the next attempt. So the model's name is the one in the agent's file, whatever the organization means by it now;
+ * tools of servers are left out, which can be reached or not; and so is what is remembered of earlier tasks, which
+ * retention takes away.
+ */
+const modelInputHash = ({ input, messages }: RunState): string => {
+  const { model, temperature, tools } = input.definition;
+  return hashOf([model ?? null, temperature ?? null, tools, messages.toSpliced(1, 2 * input.memory.length)]);
+};
+
+/** Passes the call on; where it fails, what it cost all the same is told first. */
+async function* paidFor<R>(state: RunState, call: Events<R>): Events<R> {
+  try {
+    return yield* call;
+  } catch (error) {
+    yield* pay(state, billedStepUsage(billedUsageOf(error), state.deps.costUsd));
+    throw error;
+  }
+}
+
+/** Counts and tells what was used for a step that there will be no record of. */
+async function* pay({ meter, position }: RunState, usages: readonly StepUsage[]): Events {
+  for (const usage of usages) {
+    meter.afterFailedModel(usage);
+    yield { type: "usage", position, usage };
+  }
 }
 
 const toolSpecs = ({ deps, input, tools }: RunState): readonly ToolSpec[] => [

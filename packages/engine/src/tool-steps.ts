@@ -106,15 +106,23 @@ async function* oneCall(state: RunState, planned: PlannedCall): Events<StepEnd> 
   }
   const platformTool = platformToolOf(state, call.name);
   if (platformTool !== undefined) return yield* platformStep(state, planned, platformTool);
-  if (call.name === CALL_AGENT && state.deps.calls.listed.length > 0) return yield* callStep(state, planned);
+  if (isAgentCall(state, planned)) return yield* callStep(state, planned);
   const recorded = state.recorded.get(planned.position);
   if (outside !== undefined || recorded?.state === "started") return yield* outsideToolStep(state, planned, outside);
   return yield* failedStep(state, planned, noSuchTool(state, call.name));
 }
 
+/** What an earlier attempt took it for counts before whether there are agents to be called now. */
+const isAgentCall = ({ recorded, deps }: RunState, { call, position }: PlannedCall): boolean => {
+  if (call.name !== CALL_AGENT) return false;
+  const step = recorded.get(position);
+  return step === undefined ? deps.calls.listed.length > 0 : step.kind === "call";
+};
+
 /** A call that is not made, with what the model is told about it. */
-async function* failedStep(state: RunState, { call, position }: PlannedCall, text: string): Events<StepEnd> {
-  const kind = call.name === CALL_AGENT && state.deps.calls.listed.length > 0 ? "call" : "tool";
+async function* failedStep(state: RunState, planned: PlannedCall, text: string): Events<StepEnd> {
+  const { call, position } = planned;
+  const kind = isAgentCall(state, planned) ? "call" : "tool";
   const inputHash = hashOf([call.name, call.input]);
   const recorded = recordedAt(state, { position, kind, inputHash });
   if (recorded !== undefined) return { kind: "result", ...toolOutput.parse(recorded.output) };

@@ -24,4 +24,4 @@ export {
 } from "./provider/provider-model.ts";
 export { resolveModels, type ModelListReference, type ResolveModelDeps } from "./resolve-model.ts";
 export { createScriptedModel } from "./scripted/scripted-model.ts";
-export { modelStepUsage } from "./step-usage.ts";
+export { billedStepUsage, modelStepUsage } from "./step-usage.ts";

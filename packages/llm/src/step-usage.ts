@@ -1,4 +1,4 @@
-import type { ModelEvent, ModelUsage } from "./model-port.ts";
+import type { BilledUsage, ModelEvent, ModelUsage } from "./model-port.ts";
 
 /** What a model step used: the answer's tokens, and those of models of the list that broke off before it. */
 export type ModelStepUsage = {
@@ -10,11 +10,11 @@ export type ModelStepUsage = {
   readonly costUsd: number | null;
 };
 
-/** Adds up what an answer used, under the model that gave it. `costUsd` prices one model's tokens. */
-export const modelStepUsage = (
-  done: Extract<ModelEvent, { type: "done" }>,
-  costUsd: (usage: ModelUsage, model: string) => number | null,
-): ModelStepUsage => {
+/** Prices one model's tokens. */
+type CostUsd = (usage: ModelUsage, model: string) => number | null;
+
+/** Adds up what an answer used, under the model that gave it. */
+export const modelStepUsage = (done: Extract<ModelEvent, { type: "done" }>, costUsd: CostUsd): ModelStepUsage => {
   let { inputTokens, outputTokens, cachedInputTokens } = done.usage;
   let cost = done.notes?.cached === true ? 0 : costUsd(done.usage, done.model);
   for (const { model, usage } of done.billed ?? []) {
@@ -26,3 +26,13 @@ export const modelStepUsage = (
   }
   return { model: done.model, inputTokens, outputTokens, cachedInputTokens, costUsd: cost };
 };
+
+/** What a call used that gave no answer, for each model that counted something. */
+export const billedStepUsage = (billed: readonly BilledUsage[], costUsd: CostUsd): readonly ModelStepUsage[] =>
+  billed.map(({ model, usage }) => ({
+    model,
+    inputTokens: usage.inputTokens,
+    outputTokens: usage.outputTokens,
+    cachedInputTokens: usage.cachedInputTokens,
+    costUsd: costUsd(usage, model),
+  }));

@@ -4,7 +4,7 @@ import { newId, type Json, type JsonObject } from "@shaman/kernel";
 import type { RunEvent } from "./events.ts";
 import { recordStatement, type RecordItem } from "./record-statement.ts";
 import type { TaskState } from "./states.ts";
-import type { StepRecord } from "./step.ts";
+import type { StepRecord, StepUsage } from "./step.ts";
 import type { WaitsFor } from "./waits-for.ts";
 
 /** What becomes of the run with this batch; absent, it goes on under the same lease. */
@@ -39,6 +39,15 @@ export type DataRecord = {
   readonly value: Json;
 };
 
+/** What a model call used that gave no step. */
+export type FailedCallRecord = {
+  readonly taskId: string;
+  readonly agent: string;
+  /** Of the step that it should have been. */
+  readonly position: number;
+  readonly usage: StepUsage;
+};
+
 /** Everything one commit of the lease holder may contain. */
 export type Batch = {
   readonly events: readonly (RunEvent & { readonly taskId: string })[];
@@ -49,6 +58,7 @@ export type Batch = {
   /** Messages that nobody has recorded at intake: an operator's answers. */
   readonly userMessages?: readonly { readonly taskId: string; readonly message: JsonObject }[];
   readonly data?: readonly DataRecord[];
+  readonly failedCalls?: readonly FailedCallRecord[];
   readonly appliedCommands: readonly string[];
   readonly audit: readonly AuditEntry[];
   readonly outcome?: RunOutcome;
@@ -84,5 +94,6 @@ const records: SharedWork<RecordItem, Recorded | undefined> = {
  */
 export const recordBatch = (db: Db, lease: Lease, batch: Batch): Promise<Recorded | undefined> => {
   const steps = batch.steps.map((step) => ({ ...step, id: newId("step") }));
-  return db.together(lease.orgId, records, { lease, batch: { ...batch, steps } });
+  const failedCalls = (batch.failedCalls ?? []).map((call) => ({ ...call, id: newId("step") }));
+  return db.together(lease.orgId, records, { lease, batch: { ...batch, steps, failedCalls } });
 };

@@ -2,15 +2,20 @@ import { AUDIT_COLUMNS, auditRecord, auditRow } from "@shaman/audit";
 import { toJsonb, type Statement } from "@shaman/db";
 import { newId } from "@shaman/kernel";
 import { FEW } from "./few.ts";
-import type { Batch, Lease, RunOutcome } from "./record-batch.ts";
+import type { Batch, FailedCallRecord, Lease, RunOutcome } from "./record-batch.ts";
 import type { RunState } from "./states.ts";
+import type { StepUsage } from "./step.ts";
 
 type StepRow = Batch["steps"][number] & { readonly id: string };
+type FailedCallRow = FailedCallRecord & { readonly id: string };
 
 /** What one run has to commit. */
 export type RecordItem = {
   readonly lease: Lease;
-  readonly batch: Omit<Batch, "steps"> & { readonly steps: readonly StepRow[] };
+  readonly batch: Omit<Batch, "steps" | "failedCalls"> & {
+    readonly steps: readonly StepRow[];
+    readonly failedCalls: readonly FailedCallRow[];
+  };
 };
 
 type JsonRow = Readonly<Record<string, unknown>>;
@@ -56,7 +61,7 @@ fence AS (
 const fenceRow = ({ lease, batch }: RecordItem): JsonRow => {
   const { outcome, steps } = batch;
   const finished = steps.filter((step) => step.state !== "started").length;
-  const usage = steps.flatMap((step) => (step.usage === undefined ? [] : [step.usage]));
+  const usage = [...steps, ...batch.failedCalls].flatMap((one) => (one.usage === undefined ? [] : [one.usage]));
   return {
     org_id: lease.orgId,
     run_id: lease.runId,
@@ -136,30 +141,34 @@ const STEPS: Part = {
 
 const USAGE: Part = {
   name: "usage",
-  columns: `step_id text, task_id text, agent text, api_key_id text, model text, input_tokens integer,
+  columns: `id text, task_id text, agent text, failed_position integer, api_key_id text, model text, input_tokens integer,
     cached_input_tokens integer, output_tokens integer, cost_usd numeric`,
-  rowsOf: ({ lease, batch }) =>
-    batch.steps.flatMap(({ usage, ...step }) => {
-      if (usage === undefined) return [];
-      const row = {
-        step_id: step.id,
-        task_id: step.taskId,
-        agent: step.agent,
-        api_key_id: lease.apiKeyId,
-        model: usage.model,
-        input_tokens: usage.inputTokens,
-        cached_input_tokens: usage.cachedInputTokens,
-        output_tokens: usage.outputTokens,
-        cost_usd: usage.costUsd,
-      };
-      return [row];
-    }),
+  rowsOf: ({ lease, batch }) => [
+    ...batch.steps.flatMap((step) => (step.usage === undefined ? [] : [usageRow(lease, step, step.usage)])),
+    ...batch.failedCalls.map((call) => ({ ...usageRow(lease, call, call.usage), failed_position: call.position })),
+  ],
   sql: (rows) => `
-  INSERT INTO usage (org_id, step_id, run_id, task_id, agent, api_key_id, model, input_tokens, cached_input_tokens,
-    output_tokens, cost_usd)
-  SELECT $1, r.step_id, fence.id, r.task_id, r.agent, r.api_key_id, r.model, r.input_tokens, r.cached_input_tokens,
-    r.output_tokens, r.cost_usd ${rows}`,
+  INSERT INTO usage (org_id, id, run_id, task_id, agent, failed_position, api_key_id, model, input_tokens,
+    cached_input_tokens, output_tokens, cost_usd)
+  SELECT $1, r.id, fence.id, r.task_id, r.agent, r.failed_position, r.api_key_id, r.model, r.input_tokens,
+    r.cached_input_tokens, r.output_tokens, r.cost_usd ${rows}`,
 };
+
+const usageRow = (
+  lease: Lease,
+  of: { readonly id: string; readonly taskId: string; readonly agent: string },
+  usage: StepUsage,
+): JsonRow => ({
+  id: of.id,
+  task_id: of.taskId,
+  agent: of.agent,
+  api_key_id: lease.apiKeyId,
+  model: usage.model,
+  input_tokens: usage.inputTokens,
+  cached_input_tokens: usage.cachedInputTokens,
+  output_tokens: usage.outputTokens,
+  cost_usd: usage.costUsd,
+});
 
 const ARTIFACTS: Part = {
   name: "artifacts",

@@ -11,6 +11,7 @@ import {
   type ArtifactRecord,
   type Batch,
   type DataRecord,
+  type FailedCallRecord,
   type Lease,
   type Recorded,
   type RunOutcome,
@@ -35,6 +36,8 @@ export type RunRecorder = {
   /** An artifact that an earlier attempt began: withdrawn when its step, done again, does not begin it anew. */
   readonly leftOpen: (artifact: OpenArtifact) => void;
   readonly step: (agent: string, taskId: string, step: StepRecord) => void;
+  /** What a model call used that gave no step. It is committed with what becomes of its task, which comes next. */
+  readonly usage: (call: FailedCallRecord) => void;
   readonly event: (taskId: string, event: RunEvent) => void;
   readonly applied: (commandId: string) => void;
   readonly audit: (entry: AuditEntry) => void;
@@ -72,6 +75,7 @@ type Pending = {
   appliedCommands: string[];
   audit: AuditEntry[];
   data: DataRecord[];
+  failedCalls: FailedCallRecord[];
   bytes: number;
 };
 
@@ -84,6 +88,7 @@ const nothing = (): Pending => ({
   appliedCommands: [],
   audit: [],
   data: [],
+  failedCalls: [],
   bytes: 0,
 });
 
@@ -218,6 +223,7 @@ export const createRunRecorder = (
       // After the tools comes the next model call, which waits until everything before it is committed.
       soon(step.kind === "model" ? options.coalesceMs : 0);
     },
+    usage: (call) => void pending.failedCalls.push(call),
     event: (taskId, event) => {
       push(taskId, event);
       soon(event.type === "notice" ? options.coalesceMs : 0);

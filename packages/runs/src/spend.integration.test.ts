@@ -6,6 +6,7 @@ import { acceptMessage } from "./accept.ts";
 import { claimRun, type LeasedRun } from "./lease.ts";
 import { recordBatch, type RunOutcome } from "./record-batch.ts";
 import { reserveSpend } from "./spend.ts";
+import { findChildTask } from "./task-tree.ts";
 
 let database: TestDatabase;
 beforeAll(async () => {
@@ -76,6 +77,15 @@ const givenOrg = async (input: { readonly organization?: number; readonly key?: 
 };
 
 const reserve = (run: LeasedRun, wanted = 1) => reserveSpend(database.as("worker"), run, wanted);
+const NOTHING = {
+  events: [],
+  tasks: [],
+  steps: [],
+  artifacts: [],
+  agentMessages: [],
+  appliedCommands: [],
+  audit: [],
+};
 /** Records a model step of this cost, and what becomes of the run. */
 const spend = async (run: LeasedRun, costUsd: number, outcome?: RunOutcome): Promise<void> => {
   const usage = { model: "m", inputTokens: 1, outputTokens: 1, cachedInputTokens: 0, costUsd };
@@ -88,13 +98,8 @@ const spend = async (run: LeasedRun, costUsd: number, outcome?: RunOutcome): Pro
     agent: "Clerk",
   } as const;
   const recorded = await recordBatch(database.as("worker"), run, {
-    events: [],
-    tasks: [],
+    ...NOTHING,
     steps: [{ ...step, position: Math.round(costUsd * 1_000), usage }],
-    artifacts: [],
-    agentMessages: [],
-    appliedCommands: [],
-    audit: [],
     ...(outcome !== undefined && { outcome }),
   });
   expect(recorded).toBeDefined();
@@ -131,6 +136,37 @@ describe("a spend limit", () => {
     await reserve(first);
     await spend(first, 0.75);
     expect((await reserve(second)).costUsd).toBeCloseTo(0.5);
+  });
+
+  test("counts model calls that gave no step, as do the run's own sums and those of its tree", async () => {
+    const { claim, reclaim } = await givenOrg({ organization: 1, key: 0.9 });
+    const run = await claim();
+    const { orgId, runId, rootTaskId: taskId } = run;
+    const failed = (costUsd: number | null, tokens: number) => ({
+      taskId,
+      agent: "Clerk",
+      position: 1,
+      usage: { model: "m", inputTokens: tokens, outputTokens: 1, cachedInputTokens: 0, costUsd },
+    });
+    await reserve(run, 0.5);
+    await recordBatch(database.as("worker"), run, {
+      ...NOTHING,
+      failedCalls: [failed(0.25, 100), failed(0.125, 50)],
+      outcome: { kind: "parked", retryAt: new Date(0), counts: "attempt" },
+    });
+    const again = await reclaim(runId);
+    expect(again.used).toEqual({ steps: 0, tokens: 152, costUsd: 0.375 });
+    expect(again.barrenClaims).toBe(2);
+    expect(await findChildTask(database.as("internal"), { orgId, runId, taskId })).toMatchObject({
+      tokens: 152,
+      costUsd: 0.375,
+    });
+    const other = await reserve(await claim());
+    expect(other.costUsd).toBeCloseTo(0.525);
+    expect(other.limit).toBe("key");
+    await recordBatch(database.as("worker"), again, { ...NOTHING, failedCalls: [failed(null, 1)], outcome: DONE });
+    const known = "SELECT cost_known AS known FROM run WHERE id = $1";
+    expect(await database.inspect(known, [runId])).toEqual([{ known: false }]);
   });
 
   test("of a key holds beside the organization's, for that key alone", async () => {

@@ -35,16 +35,21 @@ export const listTasks = async (
   return (found?.rows ?? []).map((row) => treeTask.parse(row));
 };
 
-// Usage is found by its step: the steps of a run have an index, and their usage has their id.
+// Usage is found by its step: the steps of a run have an index, and their usage has their id. Calls that gave no step have
+// an index of their own.
 const CHILD = `
 WITH RECURSIVE below AS (
   SELECT id FROM task WHERE org_id = $1 AND id = $3
   UNION ALL
   SELECT t.id FROM task t, below WHERE t.org_id = $1 AND t.run_id = $2 AND t.parent_task_id = below.id
-), spent AS (
-  SELECT coalesce(sum(u.input_tokens + u.output_tokens), 0)::float8 AS tokens, coalesce(sum(u.cost_usd), 0)::float8 AS cost
-  FROM step s JOIN usage u ON u.org_id = s.org_id AND u.step_id = s.id
+), used AS (
+  SELECT u.input_tokens, u.output_tokens, u.cost_usd FROM step s JOIN usage u ON u.org_id = s.org_id AND u.id = s.id
   WHERE s.org_id = $1 AND s.run_id = $2 AND s.task_id IN (SELECT id FROM below)
+  UNION ALL
+  SELECT u.input_tokens, u.output_tokens, u.cost_usd FROM usage u
+  WHERE u.org_id = $1 AND u.run_id = $2 AND u.failed_position IS NOT NULL AND u.task_id IN (SELECT id FROM below)
+), spent AS (
+  SELECT coalesce(sum(input_tokens + output_tokens), 0)::float8 AS tokens, coalesce(sum(cost_usd), 0)::float8 AS cost FROM used
 )
 SELECT c.state, c.status_message AS "statusMessage", spent.tokens, spent.cost AS "costUsd"
 FROM task c, spent WHERE c.org_id = $1 AND c.id = $3`;
@@ -73,22 +78,4 @@ export const findChildTask = async (
   const [found] = await db.batch(child.orgId, [{ name: "find_child_task", text: CHILD, values }]);
   const row = found?.rows[0];
   return row === undefined ? undefined : childRow.parse(row);
-};
-
-/** The commit at which this run first called into a repository: all its later calls into it take the same. */
-export const findPinnedCommit = async (
-  db: Db,
-  at: { readonly orgId: string; readonly runId: string; readonly repositoryId: string },
-): Promise<string | undefined> => {
-  const [found] = await db.batch(at.orgId, [
-    {
-      name: "find_pinned_commit",
-      text: `SELECT input->'callee'->>'commit' AS commit FROM step
-        WHERE org_id = $1 AND run_id = $2 AND kind = 'call' AND input->'callee'->>'repositoryId' = $3
-        ORDER BY started_at, id LIMIT 1`,
-      values: [at.orgId, at.runId, at.repositoryId],
-    },
-  ]);
-  const commit: unknown = found?.rows[0]?.commit;
-  return typeof commit === "string" ? commit : undefined;
 };

@@ -32,21 +32,22 @@ const RUN: LeasedRun = {
   commands: [],
 };
 
-const begun: AgentEvent = {
+const callBegun = (taskId: string, name: string, childTaskId: string): AgentEvent => ({
   statusUpdate: {
-    taskId: "task_root",
+    taskId,
     status: { state: "TASK_STATE_WORKING" },
     metadata: traceMetadata({
       kind: "step",
-      step: { position: 2, kind: "call", name: "Stock", inputHash: "h", state: "started", childTaskId: "task_child" },
+      step: { position: 2, kind: "call", name, inputHash: "h", state: "started", childTaskId },
     }),
   },
-};
+});
+const begun = callBegun("task_root", "Stock", "task_child");
 const status = (taskId: string, state: "TASK_STATE_COMPLETED" | "TASK_STATE_FAILED"): AgentEvent => ({
   statusUpdate: { taskId, status: { state } },
 });
 
-test("a called agent's task ends once, however often a call that is entered again tells of its end", async () => {
+const given = async () => {
   const told: string[] = [];
   const nothing = (): void => undefined;
   const recorder: RunRecorder = {
@@ -54,6 +55,8 @@ test("a called agent's task ends once, however often a call that is entered agai
     artifact: () => undefined,
     leftOpen: nothing,
     step: (agent, taskId, step) => void told.push(`${agent} ${taskId} ${step.kind}`),
+    usage: ({ agent, taskId, position, usage }) =>
+      void told.push(`${agent} ${taskId} ${position} paid ${usage.inputTokens}`),
     event: nothing,
     applied: nothing,
     audit: nothing,
@@ -66,7 +69,11 @@ test("a called agent's task ends once, however often a call that is entered agai
   const unused = new Proxy({}, { get: () => () => Promise.reject(new Error("not asked on a first attempt")) });
   // The cast is safe because a first attempt asks the database nothing: whatever is called here rejects.
   const tree = await createTaskTree(unused as Parameters<typeof createTaskTree>[0], RUN);
-  const at = { run: RUN, recorder, tree };
+  return { told, at: { run: RUN, recorder, tree } };
+};
+
+test("a called agent's task ends once, however often a call that is entered again tells of its end", async () => {
+  const { told, at } = await given();
   await record(at, begun);
   await record(at, { task: { id: "task_child" } });
   for (const state of ["TASK_STATE_COMPLETED", "TASK_STATE_COMPLETED", "TASK_STATE_FAILED"] as const) {
@@ -75,4 +82,32 @@ test("a called agent's task ends once, however often a call that is entered agai
   await record(at, { task: { id: "task_child" } });
   await record(at, status("task_unknown", "TASK_STATE_COMPLETED"));
   expect(told).toEqual(["Desk task_root call", "task_child working", "task_child completed"]);
+});
+
+test("the end of a called agent's task ends what it has called and nobody follows any more, however deep", async () => {
+  const { told, at } = await given();
+  for (const event of [
+    begun,
+    callBegun("task_root", "Fraud", "task_beside"),
+    callBegun("task_child", "Deep", "task_deep"),
+    callBegun("task_deep", "Deeper", "task_deeper"),
+    callBegun("task_child", "Quick", "task_quick"),
+    status("task_quick", "TASK_STATE_COMPLETED"),
+  ]) {
+    await record(at, event);
+  }
+  told.length = 0;
+  await record(at, status("task_child", "TASK_STATE_FAILED"));
+  expect(told).toEqual(["task_deep canceled", "task_deeper canceled", "task_child failed"]);
+  await record(at, status("task_deep", "TASK_STATE_FAILED"));
+  expect(told).toHaveLength(3);
+});
+
+test("what a model call cost that gave no step is recorded under its agent", async () => {
+  const { told, at } = await given();
+  await record(at, begun);
+  const usage = { model: "shop/m", inputTokens: 7, outputTokens: 1, cachedInputTokens: 0, costUsd: null };
+  const metadata = traceMetadata({ kind: "usage", position: 3, usage });
+  await record(at, { statusUpdate: { taskId: "task_child", status: { state: "TASK_STATE_WORKING" }, metadata } });
+  expect(told.at(-1)).toBe("Stock task_child 3 paid 7");
 });

@@ -1,8 +1,8 @@
 import type { AgentEvent, AgentStatus, TraceRecord } from "@shaman/a2a-wire";
 import { TRACE_EXTENSION } from "@shaman/a2a-wire";
 import { publicMessageOf, type AppError, type JsonObject } from "@shaman/kernel";
-import type { LeasedRun, RunOutcome, StepRecord, TaskState } from "@shaman/runs";
-import { auditOf, failed, type Recording } from "./run-end.ts";
+import { isTerminal, type LeasedRun, type RunOutcome, type StepRecord, type TaskState } from "@shaman/runs";
+import { auditOf, cancelTasks, completed, failed, type Recording } from "./run-end.ts";
 
 /**
  * Records one event; gives what becomes of the run when that was its last. A promise means that no other event may be
@@ -44,12 +44,10 @@ const recordRootStatus = (
   { status, taskId }: AgentStatus,
   trace: TraceRecord | undefined,
 ): RunOutcome | Promise<RunOutcome> | undefined => {
-  const { run, recorder } = at;
+  const { recorder } = at;
   switch (status.state) {
     case "TASK_STATE_COMPLETED":
-      recorder.status({ taskId, state: "completed" });
-      recorder.audit(auditOf(run, { result: "ok", state: "completed" }));
-      return { kind: "finished", state: "completed" };
+      return completed(at);
     case "TASK_STATE_FAILED":
       return failure(at, { trace, message: status.message });
     case "TASK_STATE_INPUT_REQUIRED": {
@@ -62,10 +60,18 @@ const recordRootStatus = (
   }
 };
 
-/** What becomes of a called agent's task. It is told once: an attempt that enters a finished call again changes nothing. */
-const recordChildStatus = ({ recorder, tree }: Recording, { status, taskId }: AgentStatus): undefined => {
+/**
+ * What becomes of a called agent's task, and of those below it that it left open. It is told once: an attempt that enters a
+ * finished call again changes nothing.
+ */
+const recordChildStatus = (at: Recording, { status, taskId }: AgentStatus): undefined => {
+  const { recorder, tree } = at;
   const state = CHILD_STATES[status.state];
-  if (state !== undefined && tree.move(taskId, state)) recorder.status({ taskId, state, ...messageOf(status) });
+  if (state === undefined) return;
+  const openBelow = isTerminal(state) ? tree.listOpenBelow(taskId) : [];
+  if (!tree.move(taskId, state)) return;
+  cancelTasks(at, openBelow);
+  recorder.status({ taskId, state, ...messageOf(status) });
 };
 
 const CHILD_STATES: Readonly<Partial<Record<AgentStatus["status"]["state"], TaskState>>> = {
@@ -83,6 +89,9 @@ const recordTrace = (at: Recording, taskId: string, trace: TraceRecord): void =>
   switch (trace.kind) {
     case "step":
       recordStep(at, taskId, trace);
+      return;
+    case "usage":
+      recorder.usage({ taskId, agent: tree.agentOf(taskId), position: trace.position, usage: trace.usage });
       return;
     case "notice":
       recorder.event(taskId, { type: "notice", payload: trace.notice });
@@ -109,7 +118,7 @@ const recordStep = (
 ): void => {
   const agent = tree.agentOf(taskId);
   recorder.step(agent, taskId, step);
-  if (step.childTaskId !== undefined) tree.add({ taskId: step.childTaskId, agent: step.name });
+  if (step.childTaskId !== undefined) tree.add({ taskId: step.childTaskId, parentTaskId: taskId, agent: step.name });
   if ((step.kind !== "tool" && step.kind !== "call") || step.state === "started") return;
   const isTool = step.kind === "tool";
   recorder.audit({

@@ -207,6 +207,8 @@ DELETE FROM snapshot WHERE org_id = $1 AND repository_id = $2 AND commit IN (
     AND s.commit <> $3
     AND NOT EXISTS (SELECT 1 FROM run WHERE run.org_id = $1 AND run.finished_at IS NULL
       AND run.repository_id = s.repository_id AND run.commit = s.commit)
+    AND NOT EXISTS (SELECT 1 FROM run JOIN run_pin p ON p.org_id = run.org_id AND p.run_id = run.id
+      WHERE run.org_id = $1 AND run.finished_at IS NULL AND p.repository_id = s.repository_id AND p.commit = s.commit)
   LIMIT ${SNAPSHOTS_A_SYNC})`;
 
 const switchTo = async (tx: Tx, input: StoreInput, manifest: SnapshotManifest): Promise<void> => {

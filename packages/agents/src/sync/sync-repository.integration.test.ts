@@ -225,15 +225,23 @@ describe("a sync", () => {
     const { push, repositoryId } = await repository("desk");
     const old = await push({ "A.md": exposed("1") });
     const pinned = await push({ "A.md": exposed("2") });
+    const called = await push({ "A.md": exposed("called") });
     await database.inspect("UPDATE snapshot SET created_at = now() - interval '31 days' WHERE org_id = $1", [orgId]);
     await database.inspect(
       `INSERT INTO run (org_id, id, root_task_id, context_id, principal, agent, repository_id, commit, state)
        VALUES ($1, 'run_1', 'task_1', 'ctx_1', 'key:1', 'A', $2, $3, 'suspended')`,
       [orgId, repositoryId, pinned.commit],
     );
+    await database.inspect(
+      `WITH calling AS (
+         INSERT INTO run (org_id, id, root_task_id, context_id, principal, agent, repository_id, commit, state)
+         VALUES ($1, 'run_2', 'task_2', 'ctx_2', 'key:1', 'B', 'repo_elsewhere', 'x', 'suspended'))
+       INSERT INTO run_pin (org_id, run_id, repository_id, commit) VALUES ($1, 'run_2', $2, $3)`,
+      [orgId, repositoryId, called.commit],
+    );
     const { commit } = await push({ "A.md": exposed("3") });
     const left = await database.inspect<{ commit: string }>("SELECT commit FROM snapshot WHERE org_id = $1", [orgId]);
-    expect(left.map((row) => row.commit).toSorted()).toEqual([pinned.commit, commit].toSorted());
+    expect(left.map((row) => row.commit).toSorted()).toEqual([pinned.commit, called.commit, commit].toSorted());
     expect(old.commit).not.toBe(commit);
   });
 });

@@ -31,6 +31,19 @@ export type StepView = {
   readonly finishedAt: Date | null;
 };
 
+/** A model call that gave no step, and that its provider charges for all the same. */
+export type FailedCallView = {
+  readonly taskId: string;
+  /** Of the step that it should have been. */
+  readonly position: number;
+  readonly model: string;
+  readonly inputTokens: number;
+  readonly outputTokens: number;
+  /** Null where the model's price is not known. */
+  readonly costUsd: number | null;
+  readonly at: Date;
+};
+
 /** What a suspended run waits for. */
 export type WaitingView = WaitsFor & {
   readonly agent: string;
@@ -45,6 +58,8 @@ export type RunDetail = RunView & {
   readonly waiting: WaitingView | null;
   /** Of all tasks, in the order in which they began; the first 1,000. */
   readonly stepList: readonly StepView[];
+  /** In the order in which they were recorded; the first 1,000. */
+  readonly failedCalls: readonly FailedCallView[];
   /** A2A Messages of the caller and the agent, oldest first. */
   readonly messages: readonly JsonObject[];
   readonly artifacts: readonly ArtifactView[];
@@ -85,22 +100,30 @@ export const getRun = async (
           u.input_tokens AS "inputTokens", u.output_tokens AS "outputTokens", u.cost_usd::float8 AS "costUsd",
           s.child_task_id AS "childTaskId", s.server, s.duration_ms AS "durationMs",
           s.output -> 'notes' AS notes, s.started_at AS "startedAt", s.finished_at AS "finishedAt"
-        FROM step s LEFT JOIN usage u ON u.org_id = s.org_id AND u.step_id = s.id
+        FROM step s LEFT JOIN usage u ON u.org_id = s.org_id AND u.id = s.id
         WHERE s.org_id = $1 AND s.run_id = $2 ORDER BY s.started_at, s.position LIMIT ${MAX_STEPS}`,
       values: [orgId, run.id],
     });
+    const failedCalls = await tx.query<FailedCallView>({
+      text: `SELECT u.task_id AS "taskId", u.failed_position AS position, u.model, u.input_tokens AS "inputTokens",
+          u.output_tokens AS "outputTokens", u.cost_usd::float8 AS "costUsd", u.at
+        FROM usage u WHERE u.org_id = $1 AND u.run_id = $2 AND u.failed_position IS NOT NULL
+        ORDER BY u.at, u.task_id, u.failed_position, u.model LIMIT ${MAX_STEPS}`,
+      values: [orgId, run.id],
+    });
     const waiting = await tx.query<WaitingView>({ text: WAITING, values: [orgId, run.id] });
-    return { run, steps: steps.rows, waiting: waiting.rows[0] ?? null };
+    return { run, steps: steps.rows, failedCalls: failedCalls.rows, waiting: waiting.rows[0] ?? null };
   });
   if (found === undefined) return err(runNotFound(input.id));
   const task = await findTask(deps.db, { orgId, taskId: found.run.taskId });
   const tasks = await listTasks(deps.db, { orgId, runId: found.run.id });
-  const { run, steps, waiting } = found;
+  const { run, steps, failedCalls, waiting } = found;
   return ok({
     ...run,
     tasks,
     waiting,
     stepList: steps,
+    failedCalls,
     messages: task?.history ?? [],
     artifacts: task?.artifacts ?? [],
   });

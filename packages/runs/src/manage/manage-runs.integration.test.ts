@@ -87,6 +87,7 @@ const given = async () => {
           agent: "Order",
         },
       ],
+      failedCalls: [{ taskId, agent: "Order", position: 2, usage: { ...usage, costUsd: 0.5 } }],
       artifacts: [{ taskId, artifactId: "art_1", name: "answer", parts: [{ text: "42" }] }],
       agentMessages: [],
       appliedCommands: [],
@@ -144,8 +145,11 @@ describe("one run", () => {
     await org.work(runId, { kind: "finished", state: "completed" });
     const run = unwrap(await getRun(org.deps, org.operator, { id: runId }));
     expect(unwrap(await getRun(org.deps, org.operator, { id: taskId }))).toEqual(run);
-    expect(run).toMatchObject({ id: runId, taskId, state: "completed", agent: "Order", steps: 1, costUsd: 0.25 });
+    expect(run).toMatchObject({ id: runId, taskId, state: "completed", agent: "Order", steps: 1, costUsd: 0.75 });
     expect(run.stepList).toMatchObject([{ position: 1, kind: "model", state: "done", inputTokens: 10, costUsd: 0.25 }]);
+    expect(run.failedCalls).toMatchObject([
+      { taskId, position: 2, model: "openai/gpt-5", inputTokens: 10, costUsd: 0.5 },
+    ]);
     expect(run.messages).toMatchObject([{ parts: [{ text: "question 1" }] }]);
     expect(run.artifacts).toMatchObject([{ name: "answer", parts: [{ text: "42" }] }]);
   });
