@@ -32,8 +32,9 @@ const MAX_RUNS = 1_000;
 
 /** Ends the tasks of called agents that are open although their run has ended. Gives how many runs had such. */
 export const endStrays = async (deps: { readonly db: Db }): Promise<number> => {
+  // Without a name, so that it is planned each time: kept from when the tables were empty, a plan might read all tasks.
   const { rows } = await deps.db.unscoped((tx) =>
-    tx.query<{ org_id: string; run_id: string }>({ name: "find_strays", text: FIND, values: [MAX_RUNS] }),
+    tx.query<{ org_id: string; run_id: string }>({ text: FIND, values: [MAX_RUNS] }),
   );
   for (const { org_id: orgId, run_id: runId } of rows) {
     await deps.db.batch(orgId, [
