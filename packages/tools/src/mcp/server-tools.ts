@@ -1,7 +1,7 @@
 import type { ToolSelection } from "@shaman/agents";
 import type { Db } from "@shaman/db";
 import type { JsonObject } from "@shaman/kernel";
-import { recordSighting, type ToolStanding } from "@shaman/mcp";
+import { recordSighting, type SeenBy, type ToolStanding } from "@shaman/mcp";
 import { checkJsonSchema, compileJsonSchema } from "../json-schema-validator.ts";
 import type { ToolContext, ToolOutcome } from "../tool.ts";
 import type { McpConnection, McpToolDescription, McpToolList } from "./mcp-connection.ts";
@@ -22,8 +22,7 @@ export type OpenServer = {
   readonly resolved: ResolvedServer;
   readonly selection: ToolSelection;
   readonly session: McpSession;
-  /** Who looks: what a server offers at first sight counts as approved by them. */
-  readonly seenBy: string;
+  readonly seenBy: SeenBy;
 };
 
 /** A tool before it has the name that a model is offered. */
