@@ -25,7 +25,7 @@ export const lookAtMcpServer = async (
       repositoryName: "cli",
       definition: { mcpServers: { [at.name]: { kind: "registered", tools: "*" } }, repeatable: [] },
       signal: AbortSignal.timeout(at.timeoutMs * 2),
-      seenBy: cli.actor,
+      seenBy: { actor: cli.actor, ...cli.origin },
     });
     const tools = set.tools.map(({ originalName, spec, repeatable }) => ({
       name: originalName,

@@ -107,11 +107,8 @@ test("a server that cannot be reached is registered all the same, and its test e
   expect((await shaman(["mcp", "test", "orders", "--org", org])).code).toBe(1);
 });
 
-test("a person authorizes in a browser, and what then comes back unasked is not taken", async () => {
-  const oauth = await startOauthServer();
-  const server = await startMcpServer({ tools: [lookup], intercept: protectedBy(oauth) });
-  cleanUp.push(oauth.close, server.close);
-  const { slug } = await database.givenOrg();
+/** Goes where the command line says, as a browser would, and comes back with the code. */
+const browser = () => {
   let visited: Promise<unknown> | undefined;
   const visit = async (address: string): Promise<void> => {
     const answer = await fetch(address, { redirect: "manual" });
@@ -121,13 +118,39 @@ test("a person authorizes in a browser, and what then comes back unasked is not 
     expect((await fetch(forged)).status).toBe(404);
     expect((await fetch(back)).status).toBe(200);
   };
-  const added = await shaman(["mcp", "add", "tickets", server.url, "--oauth", "--org", slug], {
-    onErr: (err) => {
-      const [address] = /http:\/\/\S+\/authorize\S+(?=\s)/.exec(err) ?? [];
-      if (address !== undefined) visited ??= visit(address);
-    },
-  });
-  await visited;
+  const onErr = (err: string): void => {
+    const [address] = /http:\/\/\S+\/authorize\S+(?=\s)/.exec(err) ?? [];
+    if (address !== undefined) visited ??= visit(address);
+  };
+  return { onErr, visited: async () => visited };
+};
+
+test("a person authorizes in a browser, and what then comes back unasked is not taken", async () => {
+  const oauth = await startOauthServer();
+  const server = await startMcpServer({ tools: [lookup], intercept: protectedBy(oauth) });
+  cleanUp.push(oauth.close, server.close);
+  const { slug } = await database.givenOrg();
+  const { onErr, visited } = browser();
+  const added = await shaman(["mcp", "add", "tickets", server.url, "--oauth", "--org", slug], { onErr });
+  await visited();
   expect(added.code).toBe(0);
   expect(added.out).toContain("lookup");
+
+  oauth.expireTokens();
+  oauth.revoke();
+  await server.setTools([lookup, { name: "extra" }]);
+  const advice = "run ./shaman mcp authorize tickets";
+  const tested = await shaman(["mcp", "test", "tickets", "--org", slug]);
+  expect(tested).toMatchObject({ code: 1, out: expect.stringContaining(advice) });
+  expect((await shaman(["mcp", "list", "--org", slug])).out).toContain(advice);
+
+  const again = browser();
+  const authorized = await shaman(["mcp", "authorize", "tickets", "--org", slug], { onErr: again.onErr });
+  await again.visited();
+  expect(authorized.code).toBe(0);
+  expect(authorized.out).toContain("lookup");
+  // What was approved stays so, and what was not is not approved by the way.
+  expect(authorized.out).toContain("The tool extra of the MCP server tickets is new");
+  expect((await shaman(["mcp", "list", "--org", slug])).out).not.toContain(advice);
+  expect((await shaman(["mcp", "authorize", "nothing", "--org", slug])).code).toBe(1);
 });

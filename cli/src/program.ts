@@ -16,6 +16,7 @@ import { keyRevoke } from "./commands/key-revoke.ts";
 import { keyRotate } from "./commands/key-rotate.ts";
 import { mcpAdd } from "./commands/mcp-add.ts";
 import { mcpApprove } from "./commands/mcp-approve.ts";
+import { mcpAuthorize } from "./commands/mcp-authorize.ts";
 import { mcpList } from "./commands/mcp-list.ts";
 import { mcpRemove } from "./commands/mcp-remove.ts";
 import { mcpTest } from "./commands/mcp-test.ts";
@@ -67,7 +68,11 @@ const GROUPS: readonly { readonly name: string; readonly about: string; readonly
       modelRecord,
     ],
   },
-  { name: "mcp", about: "MCP servers and their tools", commands: [mcpAdd, mcpList, mcpTest, mcpApprove, mcpRemove] },
+  {
+    name: "mcp",
+    about: "MCP servers and their tools",
+    commands: [mcpAdd, mcpList, mcpTest, mcpApprove, mcpAuthorize, mcpRemove],
+  },
   {
     name: "external",
     about: "agents of other organizations",

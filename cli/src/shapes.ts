@@ -60,6 +60,7 @@ export const mcpSourceJson = (source: McpSourceView) => ({
   transport: source.transport,
   stateless: source.stateless,
   auth: source.auth,
+  authorizationExpiredAt: time(source.authorizationExpiredAt),
   tools: source.tools,
   waiting: source.waiting,
   firstSeenAt: time(source.firstSeenAt),

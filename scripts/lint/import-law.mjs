@@ -6,7 +6,17 @@
 /** @type {Readonly<Record<Layer, readonly string[]>>} */
 const ROOMS_BY_LAYER = {
   kernel: ["kernel"],
-  platform: ["config", "telemetry", "db", "queue", "storage", "outbound", "secrets", "postgres-embedded"],
+  platform: [
+    "config",
+    "telemetry",
+    "db",
+    "queue",
+    "storage",
+    "outbound",
+    "secrets",
+    "json-schema",
+    "postgres-embedded",
+  ],
   domain: ["audit", "access", "tenancy", "external", "agents", "mcp", "runs", "scripts", "webhooks", "identity-dev"],
   execution: ["llm", "tools", "a2a-wire", "engine"],
   management: ["graphql"],
@@ -51,6 +61,7 @@ const DOORS = [
   { packages: /^(pg|@prisma\/.+|prisma)$/, by: ["db", "queue", "postgres-embedded", "testkit", "bench"] },
   { packages: /^undici$/, by: ["outbound", "storage", "a2a-wire", "worker", "testkit", "bench"] },
   { packages: /^aws4fetch$/, by: ["storage"] },
+  { packages: /^json-schema-library$/, by: ["json-schema"] },
   { packages: /^(ai|@ai-sdk\/.+)$/, by: ["llm"] },
   { packages: /^@a2a-js\/sdk$/, by: ["a2a-wire", "a2a", "testkit", "bench"] },
   { packages: /^@modelcontextprotocol\/sdk$/, by: ["mcp", "tools", "local", "testkit"] },
@@ -64,7 +75,8 @@ const LAYER_OF = new Map(
   ),
 );
 
-const isTest = (/** @type {string} */ path) => path.endsWith(".test.ts");
+/** A test, or what several tests of a room share. */
+const isTest = (/** @type {string} */ path) => /\.(?:test|scene)\.ts$/.test(path);
 
 /**
  * The room a file of the repository belongs to; `undefined` for files outside the rooms (scripts, root configuration).
@@ -108,7 +120,9 @@ const roomBreach = (path, room, target) => {
   if (toLayer === undefined) return `has no layer: name it in scripts/lint/import-law.mjs.`;
   if (room === target) return `imports its own room by name: use a relative path.`;
   if (toLayer === "testkit") {
-    return isTest(path) || room === "bench" ? undefined : `is for tests (*.test.ts) and the benchmark only.`;
+    return isTest(path) || room === "bench"
+      ? undefined
+      : `is for tests (*.test.ts, *.scene.ts) and the benchmark only.`;
   }
   if (toLayer === "app") return `is an app: nothing imports an app.`;
   if (!LAYERS_BELOW[fromLayer].includes(toLayer)) return `is above ${room}: imports go down only.`;

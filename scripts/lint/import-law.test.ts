@@ -43,6 +43,7 @@ describe("an import is allowed when it", () => {
     ["stays in its layer", "packages/runs/src/x.ts", "@shaman/audit"],
     ["stays in its room", "packages/runs/src/deep/x.ts", "../y.ts"],
     ["uses the testkit in a test", "packages/runs/src/x.integration.test.ts", "@shaman/testkit"],
+    ["uses the testkit in what tests share", "packages/runs/src/x.scene.ts", "@shaman/testkit"],
     ["runs agents on the internal server", "a2a/src/internal-server.ts", "@shaman/engine"],
     ["lets the worker speak A2A", "worker/src/x.ts", "@shaman/a2a-wire"],
     ["lets the command line test a model", "cli/src/x.ts", "@shaman/llm"],
@@ -58,7 +59,7 @@ const importsOfRooms = (): ReadonlyMap<string, readonly string[]> => {
   const imports = new Map<string, Set<string>>();
   const files = globSync("{packages/*/src,a2a,worker,cli,local,web}/**/*.ts", {
     cwd: root,
-    exclude: (path) => path.endsWith("node_modules") || path.endsWith(".test.ts"),
+    exclude: (path) => path.endsWith("node_modules") || /\.(?:test|scene)\.ts$/.test(path),
   });
   for (const path of files) {
     const room = roomOf(path);

@@ -64,7 +64,7 @@ describe("the audit log", () => {
     expect(await database.inspect("SELECT 1 FROM audit_log WHERE org_id = $1", [orgId])).toEqual([]);
   });
 
-  test.each(["public", "worker", "web"] as const)(
+  test.each(["public", "internal", "worker", "web"] as const)(
     "the %s role can add rows, but change, delete, renumber or date none",
     async (role) => {
       const { orgId } = await database.givenOrg();

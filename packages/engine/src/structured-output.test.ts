@@ -14,8 +14,8 @@ describe("an agent's final text", () => {
   );
 
   test.each([
-    ['{"total": -1}', "/total must be at least 0"],
-    ["{}", "/total is missing"],
+    ['{"total": -1}', "should be `0` at minimum"],
+    ["{}", "`total` is missing"],
     ['Here you are: {"total": 3}', "not one JSON value"],
     ['{"total": 3} {"total": 4}', "not one JSON value"],
     ["", "not one JSON value"],

@@ -1,4 +1,4 @@
-import { findSchemaViolations } from "@shaman/agents";
+import { compileJsonSchema } from "@shaman/json-schema";
 import type { Json, JsonObject } from "@shaman/kernel";
 import type { ModelMessage } from "@shaman/llm";
 import { parsedJsonObject, type ArtifactPayload } from "@shaman/runs";
@@ -45,6 +45,11 @@ const repair = (problems: readonly string[], schema: Json): ModelMessage => ({
   ].join("\n"),
 });
 
+const misfits = (schema: Json, value: Json): readonly string[] => {
+  const validate = compileJsonSchema(schema);
+  return validate.ok ? validate.value(value) : [`the agent's output schema ${validate.error}`];
+};
+
 /**
  * Judges the final text of an agent (an answer that calls no tool) by the agent's `output`. Depends on its arguments alone,
  * so that a replay comes to the same verdicts. `repairs` counts how often this task has been asked to mend its answer.
@@ -55,7 +60,7 @@ export const judgeOutput = (
 ): OutputVerdict => {
   if (schema === undefined) return { kind: "free" };
   const parsed = parse(answer.text);
-  const problems = "problem" in parsed ? [parsed.problem] : findSchemaViolations(schema, parsed.value);
+  const problems = "problem" in parsed ? [parsed.problem] : misfits(schema, parsed.value);
   if ("value" in parsed && problems.length === 0) return { kind: "fits", value: parsed.value };
   if (answer.repairs < OUTPUT_REPAIRS) return { kind: "repair", message: repair(problems, schema) };
   const why = problems.join("; ").slice(0, MAX_QUOTED_CHARS);

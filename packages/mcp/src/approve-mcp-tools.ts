@@ -2,9 +2,7 @@ import { auditOf, forbidden, type Origin, type Principal } from "@shaman/access"
 import { recordAudit } from "@shaman/audit";
 import type { Db } from "@shaman/db";
 import { err, ok, userError, type Result } from "@shaman/kernel";
-import { mcpServerResource } from "./mcp-server.ts";
-
-const APPROVE = "mcpServer:approve";
+import { APPROVE, mcpServerResource } from "./mcp-server.ts";
 
 export type ApproveMcpToolsInput = {
   readonly sourceId: string;

@@ -1,4 +1,5 @@
 export { approveMcpTools, type ApproveMcpToolsInput } from "./approve-mcp-tools.ts";
+export { getMcpAuthorization } from "./get-mcp-authorization.ts";
 export { findMcpServer, type UsableMcpServer } from "./find-mcp-server.ts";
 export {
   getMcpSource,
@@ -23,5 +24,13 @@ export {
   type RegisterMcpServerDeps,
   type RegisterMcpServerInput,
 } from "./register-mcp-server.ts";
+export { replaceMcpAuthorization } from "./replace-mcp-authorization.ts";
 export { removeMcpServer } from "./remove-mcp-server.ts";
-export { hashTool, recordSighting, type McpSource, type SeenTool, type ToolStanding } from "./tool-sighting.ts";
+export {
+  hashTool,
+  recordSighting,
+  type McpSource,
+  type SeenBy,
+  type SeenTool,
+  type ToolStanding,
+} from "./tool-sighting.ts";

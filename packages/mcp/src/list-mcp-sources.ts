@@ -6,7 +6,7 @@ import type { McpAuth, McpTransport } from "./mcp-server.ts";
 import { mcpServerNotFound } from "./mcp-server.ts";
 import type { ToolStanding } from "./tool-sighting.ts";
 
-/** A source of tools, registered or met in an agent file; the last four fields are of registered servers. */
+/** A source of tools, registered or met in an agent file; the last five fields are of registered servers. */
 export type McpSourceView = {
   readonly id: string;
   readonly kind: "registered" | "inline" | "catalogue";
@@ -19,6 +19,8 @@ export type McpSourceView = {
   readonly transport: McpTransport | null;
   readonly stateless: boolean | null;
   readonly auth: McpAuth | null;
+  /** When its authorization server was seen to renew the authorization no more: somebody has to authorize again. */
+  readonly authorizationExpiredAt: Date | null;
 };
 
 export type McpToolView = {
@@ -38,13 +40,17 @@ const MAX_PAGE = 200;
 const MAX_TOOLS = 1_000;
 
 /** Registered servers that nobody looked at yet have no source: both are one list. */
-const SOURCES = `SELECT id, kind, label, first_seen_at, NULL AS url, NULL AS transport, NULL::boolean AS stateless, NULL AS auth
+const SOURCES = `SELECT id, kind, label, first_seen_at, NULL AS url, NULL AS transport, NULL::boolean AS stateless, NULL AS auth,
+    NULL::timestamptz AS expired_at
     FROM mcp_source WHERE org_id = $1 AND server_id IS NULL
   UNION ALL
-  SELECT m.id, 'registered', m.name, s.first_seen_at, m.url, m.transport, m.stateless, m.auth
-    FROM mcp_server m LEFT JOIN mcp_source s ON s.org_id = m.org_id AND s.id = m.id WHERE m.org_id = $1`;
+  SELECT m.id, 'registered', m.name, s.first_seen_at, m.url, m.transport, m.stateless, m.auth,
+    a.expired_at
+    FROM mcp_server m LEFT JOIN mcp_source s ON s.org_id = m.org_id AND s.id = m.id
+      LEFT JOIN mcp_authorization a ON a.org_id = m.org_id AND a.server_id = m.id WHERE m.org_id = $1`;
 
 const COLUMNS = `a.id, a.kind, a.label, a.first_seen_at AS "firstSeenAt", a.url, a.transport, a.stateless, a.auth,
+  a.expired_at AS "authorizationExpiredAt",
   (SELECT count(*) FROM mcp_tool t WHERE t.org_id = $1 AND t.source_id = a.id) AS tools,
   (SELECT count(*) FROM mcp_tool t WHERE t.org_id = $1 AND t.source_id = a.id
     AND t.approved_hash IS DISTINCT FROM t.seen_hash) AS waiting`;

@@ -19,11 +19,31 @@ export const mcpServerResource = (name: string): string => `/mcpServers/${resour
 export const mcpServerNotFound = (name: string): AppError =>
   userError("mcp_server_not_found", `This organization has no MCP server "${name.slice(0, 100)}".`);
 
+export const APPROVE = "mcpServer:approve";
+export const AUTHORIZE = "mcpServer:authorize";
+
+const unusable = (message: string, cause: unknown): AppError =>
+  new AppError({ code: "mcp_credential_unusable", kind: "user", message, ...(cause !== undefined && { cause }) });
+
 /** What makes a stored credential unusable; the operator has to act. */
 export const mcpCredentialUnusable = (name: string, problem: string, cause?: unknown): AppError =>
+  unusable(
+    `The credential of the MCP server "${name}" cannot be used: ${problem} Remove the server and add it again.`,
+    cause,
+  );
+
+/** The same of a stored authorization. */
+export const mcpAuthorizationUnusable = (name: string, problem: string, cause?: unknown): AppError =>
+  unusable(
+    `The authorization of the MCP server "${name}" cannot be used: ${problem} Run ./shaman mcp authorize ${name}.`,
+    cause,
+  );
+
+/** An authorization that its authorization server does not renew any more. */
+export const mcpAuthorizationExpired = (name: string, cause: AppError): AppError =>
   new AppError({
-    code: "mcp_credential_unusable",
+    code: "mcp_authorization_expired",
     kind: "user",
-    message: `The credential of the MCP server "${name}" cannot be used: ${problem} Remove the server and add it again.`,
-    ...(cause !== undefined && { cause }),
+    message: `The authorization of the MCP server "${name}" has expired or was revoked: run ./shaman mcp authorize ${name}. ${cause.message}`,
+    cause,
   });

@@ -60,7 +60,7 @@ describe("a registered MCP server", () => {
     const { serverId } = unwrap(await registerMcpServer(deps, operator, input));
     expect(codeOf(await registerMcpServer(deps, operator, input))).toBe("mcp_server_exists");
     const source: McpSource = { kind: "registered", id: serverId, label: "shop" };
-    await recordSighting(deps, { orgId, source, tools: [{ name: "a", definition: {} }], by: "test" });
+    await recordSighting(deps, { orgId, source, tools: [{ name: "a", definition: {} }], by: { actor: "test" } });
     unwrap(await removeMcpServer(deps, operator, { name: "shop" }));
     for (const table of ["mcp_server", "mcp_source", "mcp_tool", "secret"]) {
       expect(await database.inspect(`SELECT 1 FROM ${table} WHERE org_id = $1`, [orgId]), table).toEqual([]);
@@ -107,7 +107,7 @@ describe("a registered MCP server", () => {
     const { orgId, deps, operator } = await given();
     for (const name of ["b", "a"]) unwrap(await registerMcpServer(deps, operator, { name, url }));
     const source: McpSource = { kind: "inline", id: "inline_1", label: "https://c.example.com of agents" };
-    await recordSighting(deps, { orgId, source, tools: [], by: "test" });
+    await recordSighting(deps, { orgId, source, tools: [], by: { actor: "test" } });
     const labels: string[] = [];
     let after: string | undefined;
     for (let pages = 0; pages < 3; pages += 1) {
@@ -134,15 +134,45 @@ describe("what a source offers", () => {
   test("is approved at first sight even when many see it first at once", async () => {
     const { orgId } = await given();
     const looks = Array.from({ length: 8 }, () =>
-      recordSighting({ db: database.as("internal") }, { orgId, source, tools: [one], by: "run" }),
+      recordSighting(
+        { db: database.as("internal") },
+        { orgId, source, tools: [one], by: { actor: "system:internal", runId: "run_1" } },
+      ),
     );
     for (const standings of await Promise.all(looks)) expect(standings.get("one")).toBe("approved");
+  });
+
+  test("is audited once with what it approved, in the transaction that approves it", async () => {
+    const { orgId } = await given();
+    const deps = { db: database.as("internal") };
+    const by = { actor: "system:internal", server: "internal", runId: "run_1" };
+    await Promise.all(Array.from({ length: 8 }, () => recordSighting(deps, { orgId, source, tools: [one], by })));
+    await recordSighting(deps, { orgId, source, tools: [one, { ...one, name: "two" }], by });
+    const rows = await database.inspect("SELECT * FROM audit_log WHERE org_id = $1", [orgId]);
+    expect(rows).toMatchObject([
+      {
+        actor: "system:internal",
+        action: "mcpServer:approve",
+        result: "ok",
+        run_id: "run_1",
+        server: "internal",
+        details: { sourceId: "inline_2", firstSight: true, tools: [{ name: "one", hash: hashTool(one) }] },
+      },
+    ]);
+    expect(rows[0]?.["resource"]).toContain("somewhere");
+    // An audit row that cannot be written leaves the source unseen.
+    const other: McpSource = { ...source, id: "inline_3" };
+    const broken = { actor: "broken", runId: "\0" };
+    await expect(recordSighting(deps, { orgId, source: other, tools: [], by: broken })).rejects.toThrow();
+    expect(await database.inspect("SELECT 1 FROM mcp_source WHERE org_id = $1 AND id = 'inline_3'", [orgId])).toEqual(
+      [],
+    );
   });
 
   test("cannot be approved by the process that runs agents once it is known", async () => {
     const { orgId } = await given();
     const deps = { db: database.as("internal") };
-    await recordSighting(deps, { orgId, source, tools: [one], by: "run" });
+    await recordSighting(deps, { orgId, source, tools: [one], by: { actor: "system:internal", runId: "run_1" } });
     await expect(
       deps.db.withOrg(orgId, (tx) => tx.query({ text: "UPDATE mcp_tool SET approved_hash = seen_hash" })),
     ).rejects.toThrow(/permission denied/);

@@ -1,6 +1,8 @@
 import { createHash } from "node:crypto";
+import { recordAudit, type AuditEntry } from "@shaman/audit";
 import { toJsonb, type Db, type Tx } from "@shaman/db";
 import type { Json, JsonObject } from "@shaman/kernel";
+import { APPROVE, mcpServerResource } from "./mcp-server.ts";
 
 /** Where tools come from. */
 export type McpSource =
@@ -47,17 +49,21 @@ const insertSource = async (tx: Tx, orgId: string, source: McpSource): Promise<b
   return rowCount === 1;
 };
 
+/** Who looks, and for which run where it is one. */
+export type SeenBy = Pick<AuditEntry, "actor" | "server" | "protocol" | "runId">;
+
 type Sighting = {
   readonly orgId: string;
   readonly source: McpSource;
   readonly tools: readonly SeenTool[];
-  /** Who looked, for what is approved by a first sight. */
-  readonly by: string;
+  /** What is approved by a first sight is approved by them. */
+  readonly by: SeenBy;
 };
 
-const write = async (tx: Tx, sighting: Sighting, first: boolean): Promise<void> => {
-  const { orgId, source, tools, by } = sighting;
-  const rows = tools.map((tool) => ({ name: tool.name, hash: hashTool(tool), definition: tool.definition }));
+type Row = { readonly name: string; readonly hash: string; readonly definition: JsonObject };
+
+const write = async (tx: Tx, sighting: Sighting, seen: { rows: readonly Row[]; first: boolean }): Promise<void> => {
+  const { orgId, source, by } = sighting;
   await tx.query({
     text: `INSERT INTO mcp_tool (org_id, source_id, name, definition, seen_hash, approved_hash, approved_at, approved_by)
       SELECT $1, $2, t.name, t.definition, t.hash, CASE WHEN $4 THEN t.hash END, CASE WHEN $4 THEN now() END,
@@ -65,13 +71,21 @@ const write = async (tx: Tx, sighting: Sighting, first: boolean): Promise<void> 
       FROM jsonb_to_recordset($3::jsonb) AS t (name text, hash text, definition jsonb)
       ON CONFLICT (org_id, source_id, name) DO UPDATE
         SET definition = excluded.definition, seen_hash = excluded.seen_hash, seen_at = now()`,
-    values: [orgId, source.id, toJsonb(rows), first, by],
+    values: [orgId, source.id, toJsonb(seen.rows), seen.first, by.runId ?? by.actor],
   });
+};
+
+const auditFirstSight = async (tx: Tx, sighting: Sighting, rows: readonly Row[]): Promise<void> => {
+  const { orgId, source, by } = sighting;
+  const tools = rows.map(({ name, hash }) => ({ name, hash }));
+  const details = { sourceId: source.id, firstSight: true, tools };
+  const resource = mcpServerResource(source.label);
+  await recordAudit(tx, { orgId, ...by, action: APPROVE, resource, result: "ok", details });
 };
 
 /**
  * Notes what a source offers now, and says of each tool whether it may be used. The first sight of a source approves what
- * is there; later, what is new or differs waits for `approveMcpTools`.
+ * is there, with its audit row; later, what is new or differs waits for `approveMcpTools`.
  */
 export const recordSighting = async (
   deps: { readonly db: Pick<Db, "withOrg"> },
@@ -83,7 +97,9 @@ export const recordSighting = async (
     const isAsKnown = before.size > 0 && tools.every((tool) => before.get(tool.name)?.seen_hash === hashTool(tool));
     if (isAsKnown) return before;
     const first = await insertSource(tx, orgId, source);
-    if (tools.length > 0) await write(tx, sighting, first);
+    const rows = tools.map((tool) => ({ name: tool.name, hash: hashTool(tool), definition: tool.definition }));
+    if (rows.length > 0) await write(tx, sighting, { rows, first });
+    if (first) await auditFirstSight(tx, sighting, rows);
     return readKnown(tx, orgId, source);
   });
   return new Map(

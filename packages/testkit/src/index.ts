@@ -8,6 +8,8 @@ export type { GitTestRemote, GitTestServer, RemoteFile } from "./git-remote.ts";
 export { freePort } from "./free-port.ts";
 export { startRedis } from "./redis-server.ts";
 export type { RedisServer } from "./redis-server.ts";
+export { givenHostileMcp } from "./hostile-mcp.ts";
+export type { HostileMcp } from "./hostile-mcp.ts";
 export { heldMegabytes } from "./held-megabytes.ts";
 export { startS3Server } from "./s3-server.ts";
 export type { S3Server } from "./s3-server.ts";

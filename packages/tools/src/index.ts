@@ -1,6 +1,5 @@
 export { callAgentSpec, CALL_AGENT, parseCallAgent } from "./call-agent-tool.ts";
 export type { ListedAgent } from "./call-agent-tool.ts";
-export { compileJsonSchema, type JsonSchemaValidator } from "./json-schema-validator.ts";
 export { mcpConfig } from "./mcp/mcp-config.ts";
 export type { McpLimits } from "./mcp/mcp-limits.ts";
 export type { CatalogueTarget, McpTransports, OpenTransport } from "./mcp/mcp-target.ts";

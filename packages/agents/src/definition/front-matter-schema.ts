@@ -1,8 +1,8 @@
+import { compileJsonSchema } from "@shaman/json-schema";
 import { z } from "zod";
 
 import { PLATFORM_TOOLS, type McpServerUse } from "./agent-definition.ts";
 import { MAXIMUM_LIMITS, type CompleteLimits } from "./agent-limits.ts";
-import { findJsonSchemaProblem } from "./json-schema-problem.ts";
 import { didYouMean } from "./near-name.ts";
 import type { KnownKeys } from "./yaml-file.ts";
 
@@ -113,12 +113,8 @@ const calleeName = z
   );
 
 const jsonSchema = z.json({ error: "must be a JSON Schema" }).superRefine((schema, context) => {
-  if (typeof schema !== "boolean" && (typeof schema !== "object" || schema === null || Array.isArray(schema))) {
-    context.addIssue({ code: "custom", message: "must be a JSON Schema: a map" });
-    return;
-  }
-  const problem = findJsonSchemaProblem(schema);
-  if (problem !== undefined) context.addIssue({ code: "custom", message: problem });
+  const compiled = compileJsonSchema(schema);
+  if (!compiled.ok) context.addIssue({ code: "custom", message: compiled.error });
 });
 
 const upTo = (maximum: number, kind: "whole" | "any"): z.ZodNumber => {

@@ -2,8 +2,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Db } from "@shaman/db";
 import { AppError, err, ok, type Result } from "@shaman/kernel";
 import { open, seal, type SecretKeys } from "@shaman/secrets";
-import { mcpCredentialUnusable } from "../mcp-server.ts";
-import { renewAuthorization, type OauthDeps } from "./oauth-flow.ts";
+import { mcpAuthorizationExpired, mcpAuthorizationUnusable } from "../mcp-server.ts";
+import { needsPerson, renewAuthorization, type OauthDeps } from "./oauth-flow.ts";
 import { decodeOauthState, encodeOauthState, oauthIdentity, type OauthState } from "./oauth-state.ts";
 
 export type AccessTokenDeps = OauthDeps & {
@@ -38,13 +38,13 @@ const load = async (deps: AccessTokenDeps, server: AuthorizedServer): Promise<Re
     }),
   );
   const [row] = rows;
-  if (row === undefined) return err(mcpCredentialUnusable(name, "it has no authorization."));
+  if (row === undefined) return err(mcpAuthorizationUnusable(name, "it has no authorization."));
   const opened = open(deps.secretKeys, { sealed: row.sealed, identity: oauthIdentity(server) });
-  if (!opened.ok) return err(mcpCredentialUnusable(name, opened.error.message, opened.error));
+  if (!opened.ok) return err(mcpAuthorizationUnusable(name, opened.error.message, opened.error));
   const state = decodeOauthState(name, opened.value);
   if (!state.ok) return state;
   // Somebody changed the server's address after the authorization.
-  if (state.value.origin !== server.origin) return err(mcpCredentialUnusable(name, "it is for another address."));
+  if (state.value.origin !== server.origin) return err(mcpAuthorizationUnusable(name, "it is for another address."));
   return ok({ state: state.value, version: row.version });
 };
 
@@ -65,18 +65,24 @@ const save = async (deps: AccessTokenDeps, server: AuthorizedServer, renewed: St
   const sealed = seal(deps.secretKeys, { plaintext: encodeOauthState(renewed.state), identity });
   await deps.db.withOrg(server.orgId, (tx) =>
     tx.query({
-      text: `UPDATE mcp_authorization SET sealed = $4, version = version + 1, renewing_until = NULL, updated_at = now()
+      text: `UPDATE mcp_authorization SET sealed = $4, version = version + 1, renewing_until = NULL, expired_at = NULL,
+          updated_at = now()
         WHERE org_id = $1 AND server_id = $2 AND version = $3`,
       values: [server.orgId, server.serverId, renewed.version, sealed],
     }),
   );
 };
 
-const giveUpClaim = async (deps: AccessTokenDeps, server: AuthorizedServer, version: number): Promise<void> => {
+const giveUpClaim = async (
+  deps: AccessTokenDeps,
+  server: AuthorizedServer,
+  given: { readonly version: number; readonly isExpired: boolean },
+): Promise<void> => {
   await deps.db.withOrg(server.orgId, (tx) =>
     tx.query({
-      text: "UPDATE mcp_authorization SET renewing_until = NULL WHERE org_id = $1 AND server_id = $2 AND version = $3",
-      values: [server.orgId, server.serverId, version],
+      text: `UPDATE mcp_authorization SET renewing_until = NULL, expired_at = CASE WHEN $4::boolean THEN now() ELSE expired_at END
+        WHERE org_id = $1 AND server_id = $2 AND version = $3`,
+      values: [server.orgId, server.serverId, given.version, given.isExpired],
     }),
   );
 };
@@ -88,8 +94,9 @@ const renew = async (
 ): Promise<Result<string | undefined>> => {
   const renewed = await renewAuthorization(deps, stored.state);
   if (!renewed.ok) {
-    await giveUpClaim(deps, server, stored.version);
-    return renewed;
+    const isExpired = needsPerson(renewed.error);
+    await giveUpClaim(deps, server, { version: stored.version, isExpired });
+    return isExpired ? err(mcpAuthorizationExpired(server.name, renewed.error)) : renewed;
   }
   await save(deps, server, { state: renewed.value, version: stored.version });
   return ok(renewed.value.tokens?.accessToken);
@@ -97,7 +104,7 @@ const renew = async (
 
 /**
  * The access token of a server, renewed when it has nearly run out or is the one that the server just refused. Errors:
- * `mcp_credential_unusable`, `mcp_oauth_failed`, `mcp_oauth_busy`, and those of outbound.
+ * `mcp_authorization_expired`, `mcp_credential_unusable`, `mcp_oauth_failed`, `mcp_oauth_busy`, and those of outbound.
  */
 export const accessToken = async (
   deps: AccessTokenDeps,

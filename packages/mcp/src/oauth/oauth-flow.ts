@@ -162,10 +162,15 @@ export const authorizeClient = async (
   });
 };
 
-/**
- * A new access token by refresh token or client credentials. Error `mcp_oauth_failed` when the authorization server
- * refuses: then only a person can help.
- */
+/** After these words of an authorization server (RFC 6749, section 5.2) asking again gives nothing else. */
+const FINAL_REFUSALS = ["invalid_grant", "invalid_client", "unauthorized_client"];
+
+/** Whether a renewal failed for good, so that only a person can help. Without a cause there was nothing to renew with. */
+export const needsPerson = ({ code, cause }: AppError): boolean =>
+  code === "mcp_oauth_failed" &&
+  (cause === undefined || (cause instanceof OAuthError && FINAL_REFUSALS.includes(cause.errorCode)));
+
+/** A new access token by refresh token or client credentials. Error: `mcp_oauth_failed`, and outbound's. */
 export const renewAuthorization = async (deps: OauthDeps, state: OauthState): Promise<Result<OauthState>> => {
   const { issuer, metadata, client, resource, scope } = state;
   const common = { metadata, fetchFn: deps.fetch, ...(resource !== undefined && { resource }) };

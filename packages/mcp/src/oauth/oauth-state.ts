@@ -5,7 +5,7 @@ import {
 } from "@modelcontextprotocol/sdk/shared/auth.js";
 import { err, ok, Secret, type Result } from "@shaman/kernel";
 import { z } from "zod";
-import { mcpCredentialUnusable } from "../mcp-server.ts";
+import { mcpAuthorizationUnusable } from "../mcp-server.ts";
 
 /**
  * All that is known of one server's OAuth 2.1 authorization. It is sealed as a whole. The client's secret and the refresh
@@ -38,7 +38,7 @@ export type OauthState = z.infer<typeof oauthState>;
 /** What `encodeOauthState` gave. */
 export const decodeOauthState = (serverName: string, text: Secret): Result<OauthState> => {
   const parsed = oauthState.safeParse(JSON.parse(text.reveal()));
-  return parsed.success ? ok(parsed.data) : err(mcpCredentialUnusable(serverName, "it is not readable."));
+  return parsed.success ? ok(parsed.data) : err(mcpAuthorizationUnusable(serverName, "it is not readable."));
 };
 
 export const encodeOauthState = (state: OauthState): Secret => new Secret(JSON.stringify(state));

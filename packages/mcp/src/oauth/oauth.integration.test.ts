@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { createOperatorPrincipal } from "@shaman/access";
+import { createOperatorPrincipal, type Principal } from "@shaman/access";
 import { Secret, systemClock, unwrap } from "@shaman/kernel";
 import { createOutbound, type Outbound } from "@shaman/outbound";
 import { parseSecretKeys } from "@shaman/secrets";
@@ -12,7 +12,11 @@ import {
   type TestDatabase,
 } from "@shaman/testkit";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { getMcpAuthorization } from "../get-mcp-authorization.ts";
+import { listMcpSources } from "../list-mcp-sources.ts";
 import { registerMcpServer } from "../register-mcp-server.ts";
+import { replaceMcpAuthorization } from "../replace-mcp-authorization.ts";
+import { recordSighting } from "../tool-sighting.ts";
 import { accessToken } from "./access-tokens.ts";
 import { authorizeClient, beginAuthorization } from "./oauth-flow.ts";
 
@@ -49,7 +53,7 @@ const given = async (options: OauthTestServerOptions = {}) => {
     return { orgId, serverId, name: "shop", origin: new URL(server.url).origin };
   };
   const tokens = { ...deps, db: database.as("internal"), secretKeys };
-  return { oauth, server, deps, register, tokens, orgId };
+  return { oauth, server, deps, register, tokens, orgId, manage, operator };
 };
 
 type State = Extract<Awaited<ReturnType<typeof authorizeClient>>, { ok: true }>["value"];
@@ -63,14 +67,19 @@ const visit = async (url: string): Promise<URL> => {
   return new URL(answer.headers.get("location") ?? "");
 };
 
-const authorized = async (options: OauthTestServerOptions = {}) => {
-  const scene = await given(options);
+/** A person allows the access. */
+const consent = async (scene: Pick<Awaited<ReturnType<typeof given>>, "server" | "deps">): Promise<State> => {
   const redirectUrl = "http://127.0.0.1:1/callback";
   const input = { serverUrl: scene.server.url, redirectUrl, state: "s-1" };
   const pending = unwrap(await beginAuthorization(scene.deps, input));
   const back = await visit(pending.url);
   expect(back.searchParams.get("state")).toBe("s-1");
-  const state = unwrap(await pending.finish(back.searchParams.get("code") ?? ""));
+  return unwrap(await pending.finish(back.searchParams.get("code") ?? ""));
+};
+
+const authorized = async (options: OauthTestServerOptions = {}) => {
+  const scene = await given(options);
+  const state = await consent(scene);
   return { ...scene, state, at: await scene.register(state) };
 };
 
@@ -105,14 +114,62 @@ test("a token is renewed before it runs out", async () => {
   expect(oauth.tokenRequests.map((body) => body.get("grant_type"))).toEqual(["authorization_code", "refresh_token"]);
 });
 
-test("a refused renewal is said in a sentence, and the next one may try again at once", async () => {
-  const { oauth, tokens, at } = await authorized();
+test("an authorization that was revoked says what to do, is listed as such, and is replaced with all approvals kept", async () => {
+  const scene = await authorized();
+  const { oauth, tokens, at, orgId, manage, operator, server } = scene;
+  const source = { kind: "registered", id: at.serverId, label: "shop" } as const;
+  await recordSighting(tokens, { orgId, source, tools: [{ name: "one", definition: {} }], by: { actor: "test" } });
   const refused = unwrap(await accessToken(tokens, at, { signal: signal() }));
   oauth.revoke();
+  // The next one may try again at once.
   for (let attempt = 0; attempt < 2; attempt += 1) {
     const result = await accessToken(tokens, at, { refused, signal: signal() });
-    expect(result.ok ? "ok" : result.error.message).toContain("invalid_grant");
+    expect(result).toMatchObject({ ok: false, error: { code: "mcp_authorization_expired" } });
+    expect(result.ok ? "" : result.error.message).toMatch(/run \.\/shaman mcp authorize shop\..*invalid_grant/);
   }
+  const listed = async () => unwrap(await listMcpSources(manage, operator)).sources;
+  expect(await listed()).toMatchObject([{ authorizationExpiredAt: expect.any(Date), waiting: 0 }]);
+
+  expect(unwrap(await getMcpAuthorization(manage, operator, { name: "shop" }))).toEqual({
+    url: server.url,
+    grant: "authorization_code",
+  });
+  unwrap(await replaceMcpAuthorization(manage, operator, { name: "shop", state: await consent(scene) }));
+  const token = unwrap(await accessToken(tokens, at, { signal: signal() }));
+  expect(token).not.toBe(refused);
+  expect(oauth.isGood(token)).toBe(true);
+  expect(await listed()).toMatchObject([{ authorizationExpiredAt: null, tools: 1, waiting: 0 }]);
+  const audit = await database.inspect("SELECT action FROM audit_log WHERE org_id = $1 ORDER BY id", [orgId]);
+  expect(audit.at(-1)).toEqual({ action: "mcpServer:authorize" });
+});
+
+test("an authorization server that is away makes no authorization expired", async () => {
+  const { oauth, tokens, at, manage, operator } = await authorized();
+  const refused = unwrap(await accessToken(tokens, at, { signal: signal() }));
+  await oauth.close();
+  const result = await accessToken(tokens, at, { refused, signal: signal() });
+  expect(result.ok ? "ok" : result.error.code).not.toMatch(/^(ok|mcp_authorization_expired)$/);
+  expect(unwrap(await listMcpSources(manage, operator)).sources).toMatchObject([{ authorizationExpiredAt: null }]);
+});
+
+test("only who may, and only for the server's own address, replaces an authorization, and of an OAuth server only", async () => {
+  const { state, manage, operator, orgId, server } = await authorized();
+  const rows = () => database.inspect("SELECT sealed, version FROM mcp_authorization WHERE org_id = $1", [orgId]);
+  const before = await rows();
+  const codeOf = (result: { readonly ok: boolean; readonly error?: { readonly code: string } }) => result.error?.code;
+  const replace = (who: Principal, name: string, origin = state.origin) =>
+    replaceMcpAuthorization(manage, who, { name, state: { ...state, origin } }).then(codeOf);
+  const nobody: Principal = { ...operator, can: () => false };
+  const stranger = createOperatorPrincipal({ orgId: (await database.givenOrg()).orgId, name: "test" });
+  unwrap(await registerMcpServer(manage, operator, { name: "plain", url: server.url }));
+  expect(await replace(nobody, "shop")).toBe("forbidden");
+  expect(codeOf(await getMcpAuthorization(manage, nobody, { name: "shop" }))).toBe("forbidden");
+  expect(await replace(stranger, "shop")).toBe("mcp_server_not_found");
+  expect(codeOf(await getMcpAuthorization(manage, stranger, { name: "shop" }))).toBe("mcp_server_not_found");
+  expect(await replace(operator, "shop", "https://elsewhere.example")).toBe("invalid_input");
+  expect(await replace(operator, "plain")).toBe("mcp_server_not_found");
+  expect(codeOf(await getMcpAuthorization(manage, operator, { name: "plain" }))).toBe("mcp_server_without_oauth");
+  expect(await rows()).toEqual(before);
 });
 
 test("a client's credentials give tokens without a person, where they are right", async () => {
@@ -129,6 +186,9 @@ test("a client's credentials give tokens without a person, where they are right"
   oauth.expireTokens();
   const second = unwrap(await accessToken(scene.tokens, at, { refused: first, signal: signal() }));
   expect(oauth.isGood(second)).toBe(true);
+  const known = unwrap(await getMcpAuthorization(scene.manage, scene.operator, { name: "shop" }));
+  expect(known).toMatchObject({ grant: "client_credentials", client: { id: "shaman" } });
+  expect(known.client?.secret?.reveal()).toBe("canary-secret");
 });
 
 test("an authorization is for the address it was made for, and for its own row", async () => {

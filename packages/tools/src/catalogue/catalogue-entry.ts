@@ -1,6 +1,6 @@
+import type { JsonSchemaValidator } from "@shaman/json-schema";
 import type { JsonObject, Secret } from "@shaman/kernel";
 
-import type { JsonSchemaValidator } from "../json-schema-validator.ts";
 import type { ReadOnlyBind, SandboxNetwork } from "../sandbox/sandbox-arguments.ts";
 import type { SandboxLimits } from "../sandbox/sandbox-limits.ts";
 

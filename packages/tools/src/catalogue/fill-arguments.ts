@@ -34,8 +34,8 @@ const readValues = (entry: CatalogueEntry, parameters: JsonObject): Result<Value
     const value = Object.hasOwn(parameters, name) ? parameters[name] : defaultOf(entry, name);
     if (value !== undefined) given[name] = value;
   }
-  const problem = entry.validateParameters(given);
-  if (problem !== undefined) return err(refused(entry, problem));
+  const problems = entry.validateParameters(given);
+  if (problems.length > 0) return err(refused(entry, problems.join("; ")));
   const values = new Map<string, readonly string[]>();
   for (const [name, value] of Object.entries(given)) {
     const texts = textsOf(value);

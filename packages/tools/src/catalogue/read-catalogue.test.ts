@@ -114,7 +114,7 @@ ${more}`);
     problemsOf(`servers:\n  a:\n    description: x\n    command: node\n    parameters: ${text}\n`);
   expect(schema("{ type: string }")).toEqual(["catalogue.yaml:5 a: parameters must be of type: object"]);
   expect(schema(`{ type: object, $ref: "https://example.com/x" }`)).toEqual([
-    "catalogue.yaml:5 a: parameters: The schema refers to another document.",
+    "catalogue.yaml:5 a: parameters: the schema may refer within itself only (#/…), not to https://example.com/x",
   ]);
 });
 

@@ -1,7 +1,7 @@
 import { readYaml, type Problem, type YamlFile } from "@shaman/agents";
+import { compileJsonSchema, type JsonSchemaValidator } from "@shaman/json-schema";
 import { err, ok, Secret, type Json, type JsonObject, type Result } from "@shaman/kernel";
 
-import { compileJsonSchema, type JsonSchemaValidator } from "../json-schema-validator.ts";
 import type { ReadOnlyBind } from "../sandbox/sandbox-arguments.ts";
 import type { Catalogue, CatalogueEntry } from "./catalogue-entry.ts";
 import { CATALOGUE_KEYS, catalogueFile, ENTRY_KEYS, secretsFile, type CatalogueFileEntry } from "./catalogue-schema.ts";
@@ -76,8 +76,8 @@ const checkParameters = (check: EntryCheck): Read<JsonSchemaValidator> => {
   if (names === undefined) return err([check.at(["parameters"], "parameters must be of type: object")]);
   const problems = argumentProblems(check, names);
   const compiled = compileJsonSchema(schema);
-  if (!compiled.ok) return err([...problems, check.at(["parameters"], `parameters: ${compiled.error.message}`)]);
-  return problems.length > 0 ? err(problems) : compiled;
+  if (!compiled.ok) return err([...problems, check.at(["parameters"], `parameters: the schema ${compiled.error}`)]);
+  return problems.length > 0 ? err(problems) : ok(compiled.value);
 };
 
 /** The binds of an entry, and the program itself where none of them, nor the libraries that all see, holds it. */

@@ -1,5 +1,6 @@
 import type { AgentDefinition, McpServerUse } from "@shaman/agents";
 import { err, toAppError, type Result } from "@shaman/kernel";
+import type { SeenBy } from "@shaman/mcp";
 import type { Outbound } from "@shaman/outbound";
 import type { Tool, ToolSet } from "../tool.ts";
 import { createHttpTransports } from "./http-transport.ts";
@@ -26,11 +27,8 @@ export type OpenMcpToolsInput = ServerUser & {
   readonly definition: Pick<AgentDefinition, "mcpServers" | "repeatable">;
   readonly signal: AbortSignal;
   /** Who looks, when it is a person: absent for a run. */
-  readonly seenBy?: string;
+  readonly seenBy?: SeenBy;
 };
-
-/** Who approved what a run was the first to see. */
-const FIRST_RUN = "first run";
 
 /** The tools of a run, and the servers (as the agent file calls them) of which there are none because they cannot be used. */
 export type McpToolSet = ToolSet & { readonly unavailable: readonly string[] };
@@ -116,7 +114,7 @@ export const createMcpTools = (deps: McpToolsDeps): McpTools => {
     }
     const { session, release } = lease;
     try {
-      const { orgId, seenBy = FIRST_RUN } = input;
+      const { orgId, runId, seenBy = { actor: "system:internal", server: "internal", runId } } = input;
       const server = { orgId, name, resolved: resolved.value, selection: use.tools, session, seenBy };
       const { tools, problems } = await openServerTools({ db: deps.db, limits }, server, input.signal);
       return { name, found: { name, tools }, problems, release };

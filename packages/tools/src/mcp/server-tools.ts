@@ -1,8 +1,9 @@
+import type { CallToolResult } from "@modelcontextprotocol/sdk/types.js";
 import type { ToolSelection } from "@shaman/agents";
 import type { Db } from "@shaman/db";
+import { compileJsonSchema, findJsonSchemaProblem } from "@shaman/json-schema";
 import type { JsonObject } from "@shaman/kernel";
-import { recordSighting, type ToolStanding } from "@shaman/mcp";
-import { checkJsonSchema, compileJsonSchema } from "../json-schema-validator.ts";
+import { recordSighting, type SeenBy, type ToolStanding } from "@shaman/mcp";
 import type { ToolContext, ToolOutcome } from "../tool.ts";
 import type { McpConnection, McpToolDescription, McpToolList } from "./mcp-connection.ts";
 import { failureSentence } from "./mcp-failure.ts";
@@ -10,7 +11,7 @@ import type { McpLimits } from "./mcp-limits.ts";
 import type { McpSession } from "./mcp-session.ts";
 import { PROMPTS, readingTools, RESOURCES } from "./reading-tools.ts";
 import type { ResolvedServer } from "./resolve-server.ts";
-import { failure, toolOutcome } from "./tool-output.ts";
+import { failure, toolOutcome, type OutputLimits } from "./tool-output.ts";
 
 export type ServerToolsDeps = { readonly db: Pick<Db, "withOrg">; readonly limits: McpLimits };
 
@@ -22,8 +23,7 @@ export type OpenServer = {
   readonly resolved: ResolvedServer;
   readonly selection: ToolSelection;
   readonly session: McpSession;
-  /** Who looks: what a server offers at first sight counts as approved by them. */
-  readonly seenBy: string;
+  readonly seenBy: SeenBy;
 };
 
 /** A tool before it has the name that a model is offered. */
@@ -64,8 +64,8 @@ const obstacle = (tool: McpToolDescription, standing: ToolStanding | undefined):
     case "new":
       return "is new, and is off until somebody approves it";
     case "approved": {
-      const input = checkJsonSchema(tool.inputSchema);
-      return input.ok ? undefined : `has an input schema that cannot be used: ${input.error.message}`;
+      const problem = findJsonSchemaProblem(tool.inputSchema);
+      return problem === undefined ? undefined : `has an input schema that ${problem}`;
     }
   }
 };
@@ -75,7 +75,19 @@ const isAsked = (selection: ToolSelection, name: string): boolean =>
 
 const askedByName = (selection: ToolSelection): readonly string[] => (selection === "*" ? [] : selection);
 
-/** Checks the input of a call, calls, and checks what comes back against what the server promised. */
+/** What an answer breaks of the schema that its server promised, as a sentence. What is too large is left out anyway. */
+const brokenPromise = (schema: JsonObject, result: CallToolResult, limits: OutputLimits): string | undefined => {
+  if (result.isError === true) return undefined;
+  if (result.structuredContent === undefined) return "The tool promised structured content and gave none.";
+  const text = JSON.stringify(result.structuredContent);
+  if (Buffer.byteLength(text) > limits.maxOutputBytes) return undefined;
+  const validate = compileJsonSchema(schema);
+  if (!validate.ok) return `The tool's answer cannot be checked: its output schema ${validate.error}.`;
+  const problems = validate.value(JSON.parse(text));
+  return problems.length === 0 ? undefined : `The tool's answer does not fit its own schema: ${problems.join("; ")}`;
+};
+
+/** Calls, and checks what comes back against what the server promised. */
 const call = async (
   deps: ServerToolsDeps,
   at: { readonly connection: McpConnection; readonly tool: McpToolDescription; readonly input: JsonObject },
@@ -83,15 +95,8 @@ const call = async (
 ): Promise<ToolOutcome> => {
   const { connection, tool, input } = at;
   const result = await connection.callTool(tool.name, input, context);
-  const { outputSchema } = tool;
-  if (outputSchema !== undefined && result.isError !== true) {
-    const validate = compileJsonSchema(outputSchema);
-    if (!validate.ok) return failure("The tool's output schema cannot be used, so that its answer cannot be checked.");
-    if (result.structuredContent === undefined) return failure("The tool promised structured content and gave none.");
-    const problem = validate.value(JSON.parse(JSON.stringify(result.structuredContent)));
-    if (problem !== undefined) return failure(`The tool's answer does not fit its own schema: ${problem}`);
-  }
-  return toolOutcome(result, deps.limits);
+  const problem = tool.outputSchema === undefined ? undefined : brokenPromise(tool.outputSchema, result, deps.limits);
+  return problem === undefined ? toolOutcome(result, deps.limits) : failure(problem);
 };
 
 /** Errors are told to the model, but for an abort of ours. */
@@ -136,9 +141,9 @@ const toolOf = (deps: ServerToolsDeps, server: OpenServer, approved: Approved): 
           return failure(`The input is larger than ${MAX_INPUT_BYTES / 1024} kB.`);
         }
         validator ??= compileJsonSchema(tool.inputSchema);
-        if (!validator.ok) return failure(validator.error.message);
-        const problem = validator.value(input);
-        if (problem !== undefined) return failure(`The input does not fit the tool's schema: ${problem}`);
+        if (!validator.ok) return failure(`The tool's input schema ${validator.error}.`);
+        const problems = validator.value(input);
+        if (problems.length > 0) return failure(`The input does not fit the tool's schema: ${problems.join("; ")}`);
         return server.session.use(async (connection) => {
           if (await isUnchanged(connection, context)) return call(deps, { connection, tool, input }, context);
           return failure("The tool is gone or has changed since it was approved, and was not called.");

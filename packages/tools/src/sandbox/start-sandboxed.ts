@@ -6,11 +6,11 @@ import type { Duplex, Readable, Writable } from "node:stream";
 import { err, ok, toAppError, type AppError, type Result } from "@shaman/kernel";
 import { z } from "zod";
 
+import { holdSandbox } from "./hold-sandbox.ts";
 import { inheritedFiles } from "./inherited-files.ts";
 import { createNoticeLog, type NoticeLog } from "./notice-log.ts";
 import { drawOuterUser } from "./outer-user.ts";
 import {
-  GO,
   INNER_SHELL,
   limitedCommand,
   RUNTIME_FOLDER,
@@ -18,15 +18,13 @@ import {
   type ReadOnlyBind,
 } from "./sandbox-arguments.ts";
 import { sandboxError } from "./sandbox-error.ts";
-import { endMessage, type Sandbox, type SandboxEnd, type SandboxSpec } from "./sandbox.ts";
+import type { Sandbox, SandboxSpec } from "./sandbox.ts";
 import type { SandboxPrograms } from "./sandbox-programs.ts";
 import { stageUnreachable } from "./staging.ts";
 import { seccompFilter } from "./seccomp-filter.ts";
 import { untilReady } from "./until-ready.ts";
-import { watchLimits } from "./watch-limits.ts";
 
 const START_TIMEOUT_MS = 10_000;
-const LEAVE_WITHIN_MS = 1_000;
 const INSIST_AFTER_MS = 1_000;
 const MAX_INFO_BYTES = 4_096;
 
@@ -145,7 +143,7 @@ export const startSandboxed = async (programs: SandboxPrograms, spec: SandboxSpe
   try {
     const pid = await untilMade(child, streams, log);
     lowerPriority(pid);
-    return ok(hold({ child, streams, pid, spec }));
+    return ok(hold({ child, streams, pid }, spec));
   } catch (error) {
     child.kill("SIGKILL");
     return err(unavailable(error));
@@ -179,48 +177,16 @@ const isChildOf = (pid: number, parent: number | undefined): boolean => {
   }
 };
 
-const hold = (running: {
-  readonly child: ChildProcess;
-  readonly streams: Streams;
-  readonly pid: number;
-  readonly spec: SandboxSpec;
-}): Sandbox => {
-  const { child, streams, pid, spec } = running;
-  let reason: SandboxEnd["reason"] = "ended";
+/** With a namespace's first process all others go, and bubblewrap, its parent, is there to bury it. */
+const hold = (
+  { child, streams, pid }: { readonly child: ChildProcess; readonly streams: Streams; readonly pid: number },
+  spec: SandboxSpec,
+): Sandbox => {
   let insist: NodeJS.Timeout | undefined;
-  const isGone = (): boolean => child.exitCode !== null || child.signalCode !== null;
-  const kill = (why: SandboxEnd["reason"]): void => {
-    if (isGone()) return;
-    if (reason === "ended") reason = why;
-    // With a namespace's first process all others go, and bubblewrap, its parent, is there to bury it.
+  const killAll = (): void => {
     if (isChildOf(pid, child.pid)) process.kill(pid, "SIGKILL");
     insist ??= setTimeout(() => child.kill("SIGKILL"), INSIST_AFTER_MS);
   };
-  const watch = watchLimits(pid, spec.limits, kill);
-  const onAbort = (): void => kill("closed");
-  spec.signal?.addEventListener("abort", onAbort, { once: true });
-  const ended = new Promise<SandboxEnd>((resolve) => {
-    const settle = (code: number | null): void => {
-      watch.stop();
-      clearTimeout(insist);
-      spec.signal?.removeEventListener("abort", onAbort);
-      streams.stdin.destroy();
-      // What a killed server had still to say interests nobody, and unread streams would stay open.
-      if (reason !== "ended") streams.stdout.destroy();
-      resolve({ reason, code, message: endMessage(reason, code, spec.limits) });
-    };
-    if (isGone()) settle(child.exitCode);
-    else child.once("exit", settle);
-  });
-  if (spec.signal?.aborted === true) onAbort();
-  streams.stdin.write(GO);
-  const close = async (): Promise<SandboxEnd> => {
-    if (reason === "ended" && !isGone()) reason = "closed";
-    streams.stdin.end();
-    const timer = setTimeout(() => kill("closed"), LEAVE_WITHIN_MS);
-    const end = await ended;
-    clearTimeout(timer);
-    return end;
-  };
-  return { stdin: streams.stdin, stdout: streams.stdout, ended, kill, close };
+  const cleanUp = (): void => clearTimeout(insist);
+  return holdSandbox({ child, stdin: streams.stdin, stdout: streams.stdout, pid, killAll, cleanUp }, spec);
 };

@@ -5,16 +5,15 @@ import { join } from "node:path";
 
 import { err, ok, type Result } from "@shaman/kernel";
 
+import { holdSandbox } from "./hold-sandbox.ts";
 import { createNoticeLog } from "./notice-log.ts";
 import { processTree } from "./process-tree.ts";
-import { GO, limitedCommand } from "./sandbox-arguments.ts";
+import { limitedCommand } from "./sandbox-arguments.ts";
 import { sandboxError } from "./sandbox-error.ts";
-import { endMessage, type Sandbox, type SandboxEnd, type SandboxSpec } from "./sandbox.ts";
+import type { Sandbox, SandboxSpec } from "./sandbox.ts";
 import { findProgram } from "./sandbox-programs.ts";
 import { untilReady } from "./until-ready.ts";
-import { watchLimits } from "./watch-limits.ts";
 
-const LEAVE_WITHIN_MS = 1_000;
 const SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin";
 
 /** A folder for one server's files; where there is no sandbox it is an ordinary one, without a limit of its own. */
@@ -65,40 +64,15 @@ export const startUnsandboxed = async (spec: SandboxSpec, scratch: string): Prom
   );
   if (!ready.ok) return ready;
 
-  let reason: SandboxEnd["reason"] = "ended";
-  const isGone = (): boolean => child.exitCode !== null || child.signalCode !== null;
-  const kill = (why: SandboxEnd["reason"]): void => {
-    if (isGone()) return;
-    if (reason === "ended") reason = why;
+  const killGroup = (): void => quietly(() => process.kill(-pid, "SIGKILL"));
+  const killAll = (): void => {
     for (const each of processTree(pid).toReversed()) quietly(() => process.kill(each, "SIGKILL"));
-    quietly(() => process.kill(-pid, "SIGKILL"));
+    killGroup();
   };
-  const watch = watchLimits(pid, spec.limits, kill);
-  const onAbort = (): void => kill("closed");
-  spec.signal?.addEventListener("abort", onAbort, { once: true });
-  const ended = new Promise<SandboxEnd>((resolve) => {
-    const settle = (code: number | null): void => {
-      watch.stop();
-      spec.signal?.removeEventListener("abort", onAbort);
-      // What it left in its group, now that nobody can be mistaken for it.
-      quietly(() => process.kill(-pid, "SIGKILL"));
-      child.stdin.destroy();
-      if (reason !== "ended") child.stdout.destroy();
-      void rm(scratch, { recursive: true, force: true }).catch(() => undefined);
-      resolve({ reason, code, message: endMessage(reason, code, spec.limits) });
-    };
-    if (isGone()) settle(child.exitCode);
-    else child.once("exit", settle);
-  });
-  if (spec.signal?.aborted === true) onAbort();
-  child.stdin.write(GO);
-  const close = async (): Promise<SandboxEnd> => {
-    if (reason === "ended" && !isGone()) reason = "closed";
-    child.stdin.end();
-    const timer = setTimeout(() => kill("closed"), LEAVE_WITHIN_MS);
-    const end = await ended;
-    clearTimeout(timer);
-    return end;
+  const cleanUp = (): void => {
+    // What it left in its group, now that nobody can be mistaken for it.
+    killGroup();
+    void rm(scratch, { recursive: true, force: true }).catch(() => undefined);
   };
-  return ok({ stdin: child.stdin, stdout: child.stdout, ended, kill, close });
+  return ok(holdSandbox({ child, stdin: child.stdin, stdout: child.stdout, pid, killAll, cleanUp }, spec));
 };

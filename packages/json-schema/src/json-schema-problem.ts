@@ -1,29 +1,26 @@
 import type { Json } from "@shaman/kernel";
 import { RE2JS } from "re2js";
 
-const MAX_BYTES = 16 * 1024;
-const MAX_DEPTH = 32;
+const MAX_BYTES = 64 * 1024;
+const MAX_DEPTH = 48;
 const MAX_PATTERN_CHARS = 1_000;
-const MAX_PROGRAM = 500;
+const MAX_PATTERN_PROGRAM = 500;
+
+const REFERENCES = ["$ref", "$dynamicRef", "$recursiveRef"];
 
 const patternProblem = (pattern: string): string | undefined => {
   if (pattern.length > MAX_PATTERN_CHARS) return "holds a pattern that is too long";
   try {
-    if (RE2JS.compile(pattern).programSize() > MAX_PROGRAM) return "holds a pattern that is too large: make it simpler";
-    return undefined;
+    const size = RE2JS.compile(pattern).programSize();
+    return size > MAX_PATTERN_PROGRAM ? "holds a pattern that is too large: make it simpler" : undefined;
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    return `holds the pattern ${JSON.stringify(pattern.slice(0, 60))}, which is not RE2 syntax: ${reason}`;
+    return `holds the pattern ${JSON.stringify(pattern.slice(0, 60))}, which is not RE2 syntax: ${reason.slice(0, 100)}`;
   }
 };
 
-/** What our validator does not know must not look as if it held. */
-const UNSUPPORTED: ReadonlySet<string> = new Set(["unevaluatedProperties", "unevaluatedItems"]);
-
 const keywordProblem = (key: string, value: Json): string | undefined => {
-  if (UNSUPPORTED.has(key) && typeof value !== "string") return `uses ${key}, which is not supported here`;
-  const isReference = key === "$ref" || key === "$dynamicRef";
-  if (isReference && typeof value === "string" && !value.startsWith("#")) {
+  if (REFERENCES.includes(key) && typeof value === "string" && !value.startsWith("#")) {
     return `may refer within itself only (#/…), not to ${value.slice(0, 100)}`;
   }
   if (key === "pattern" && typeof value === "string") return patternProblem(value);
@@ -47,11 +44,9 @@ const walk = (value: Json, depth: number): string | undefined => {
 };
 
 /**
- * What makes a JSON Schema of a tenant unfit to be used: size, nesting, references to elsewhere, patterns that RE2 does
- * not know. Whether it is a meaningful schema is the validator's matter.
+ * What makes a JSON Schema from outside unfit to be used, without making a validator of it: size, nesting, references to
+ * elsewhere, patterns that RE2 does not know. The end of a sentence that begins with the schema.
  */
-export const findJsonSchemaProblem = (schema: Json): string | undefined => {
-  const depthOrKeyword = walk(schema, 0);
-  if (depthOrKeyword !== undefined) return depthOrKeyword;
-  return Buffer.byteLength(JSON.stringify(schema)) > MAX_BYTES ? `is larger than ${MAX_BYTES / 1024} kB` : undefined;
-};
+export const findJsonSchemaProblem = (schema: Json): string | undefined =>
+  walk(schema, 0) ??
+  (Buffer.byteLength(JSON.stringify(schema)) > MAX_BYTES ? `is larger than ${MAX_BYTES / 1024} kB` : undefined);
