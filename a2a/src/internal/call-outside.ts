@@ -1,4 +1,10 @@
-import { callExternalAgent, externalMessageId, type ExternalCallDeps, type ExternalOutcome } from "@shaman/a2a-wire";
+import {
+  callDepthMetadata,
+  callExternalAgent,
+  externalMessageId,
+  type ExternalCallDeps,
+  type ExternalOutcome,
+} from "@shaman/a2a-wire";
 import type { TokenContext } from "@shaman/access";
 import type { Db } from "@shaman/db";
 import type { OutsideCall } from "@shaman/engine";
@@ -12,14 +18,18 @@ import { isCancelRequested } from "@shaman/runs";
  */
 export const callOutside = async (
   deps: ExternalCallDeps & { readonly db: Db },
-  { tenantId: orgId, runId, taskId, traceparent }: TokenContext,
+  { tenantId: orgId, runId, taskId, traceparent, budget }: TokenContext,
   call: OutsideCall,
 ): Promise<ExternalOutcome> => {
   const { outside, position, text, continues, reentry, deadline, signal, isOver, tell } = call;
   const events = callExternalAgent(deps, {
     orgId,
     target: outside.target,
-    message: { messageId: externalMessageId({ orgId, taskId, position }), parts: [{ text }] },
+    message: {
+      messageId: externalMessageId({ orgId, taskId, position }),
+      parts: [{ text }],
+      metadata: callDepthMetadata(budget.depth - 1),
+    },
     deadline,
     signal,
     // A server that is stopping may have closed its database already; whoever goes on will enter the call again.

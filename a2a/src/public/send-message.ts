@@ -1,4 +1,4 @@
-import { invalidParams, type SendParams } from "@shaman/a2a-wire";
+import { allowedCallDepth, invalidParams, type SendParams } from "@shaman/a2a-wire";
 import { agentResource, type Authenticator } from "@shaman/access";
 import type { Db } from "@shaman/db";
 import { abortAfter, isId, unwrap, userError, type AppError } from "@shaman/kernel";
@@ -87,6 +87,7 @@ const startTask = async (deps: SendDeps, call: Call, { send, durable }: Intake):
   if (await deps.isQueueFull(organization.id, organization.settings.intake.queuedRuns)) {
     throw tooManyRequests(QUEUE_FULL_RETRY_MS, "This organization has as many unfinished runs as it may.");
   }
+  const limits = runLimitsOf({ agent: definition, organization: organization.settings });
   const accepted = unwrap(
     await acceptMessage(deps, {
       orgId: organization.id,
@@ -96,7 +97,7 @@ const startTask = async (deps: SendDeps, call: Call, { send, durable }: Intake):
       agent: definition.name,
       repositoryId: agent.repositoryId,
       commit: agent.commit,
-      limits: runLimitsOf({ agent: definition, organization: organization.settings }),
+      limits: { ...limits, maxDepth: Math.min(limits.maxDepth, allowedCallDepth(send.message) ?? Infinity) },
       priority: Math.min(definition.priority ?? DEFAULT_PRIORITY, principal.priority ?? DEFAULT_PRIORITY),
       // Its context is part of what a message says: the same one for another context is no repeat.
       message: send.contextId === undefined ? send.message : { ...send.message, contextId: send.contextId },

@@ -1,6 +1,7 @@
 export type { AgentArtifact, AgentEvent, AgentStatus } from "./agent-events.ts";
 export { openAgentConnections } from "./agent-connections.ts";
 export type { AgentConnections } from "./agent-connections.ts";
+export { allowedCallDepth, callDepthMetadata } from "./call-depth.ts";
 export { encodeHttpError, encodeJsonRpcError, encodingOf, rpcHttpStatusOf } from "./errors.ts";
 export type { FieldViolation, JsonRpcError } from "./errors.ts";
 export type { ExternalProgress, RemoteTask } from "./outside/answer-state.ts";

@@ -89,6 +89,7 @@ const prepare = async (
   if (!found.ok) return { problem: found.error.message };
   const { agent, message } = asked.value;
   if (found.value.kind === "outside") {
+    if (state.input.budget.depth < 1) throw new RunFailed(limitReached("maxDepth"));
     const { outside, continues } = found.value;
     return { agent, message, outside, ...(continues !== undefined && { continues }) };
   }

@@ -1,3 +1,4 @@
+export { conceal } from "./conceal.ts";
 export type { GitRemote } from "./git-url.ts";
 export type { CheckedUrl, ResolveHost } from "./guard.ts";
 export { outboundConfig } from "./outbound-config.ts";

@@ -2,12 +2,11 @@ import { createHash, randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { AppError, newId, type JsonObject } from "@shaman/kernel";
-import type { FanOut, JobQueue } from "@shaman/queue";
+import { AppError, type JsonObject } from "@shaman/kernel";
+import type { FanOut } from "@shaman/queue";
 import { createFolderStore, type ObjectStore } from "@shaman/storage";
-import { findBrokenPromises, heldMegabytes, testDatabase, type TestDatabase } from "@shaman/testkit";
+import { acceptTestRun, findBrokenPromises, heldMegabytes, testDatabase, type TestDatabase } from "@shaman/testkit";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { acceptMessage } from "./accept.ts";
 import { splitChunk } from "./artifact-piece.ts";
 import type { ArtifactPayload } from "./events.ts";
 import { claimRun, type LeasedRun } from "./lease.ts";
@@ -35,13 +34,6 @@ afterAll(async () => {
 });
 
 const INLINE_BYTES = 100_000;
-const QUEUE: JobQueue = {
-  add: async () => undefined,
-  addAgain: async () => undefined,
-  take: async () => undefined,
-  onAdded: async () => undefined,
-  close: async () => undefined,
-};
 const FAN_OUT: FanOut = {
   publish: () => undefined,
   subscribe: async () => undefined,
@@ -49,41 +41,7 @@ const FAN_OUT: FanOut = {
   close: async () => undefined,
 };
 
-const givenRun = async (): Promise<string> => {
-  const accepted = await acceptMessage(
-    { db: database.as("public"), queue: QUEUE, onEnqueueFailed: () => undefined },
-    {
-      orgId,
-      principal: "key:test",
-      apiKeyId: null,
-      userId: null,
-      agent: "Clerk",
-      repositoryId: "repo_1",
-      commit: "c1",
-      limits: {
-        maxSteps: 30,
-        maxToolCalls: 100,
-        maxDepth: 5,
-        maxTokens: 1_000,
-        maxCostUsd: 1,
-        timeoutSeconds: 600,
-        maxAttempts: 3,
-        backoffSeconds: 1,
-      },
-      priority: 3,
-      message: { messageId: newId("msg"), role: "ROLE_USER", parts: [{ text: "hello" }] },
-      contextId: undefined,
-      messageId: null,
-      idempotencyKey: undefined,
-      traceparent: undefined,
-      ip: undefined,
-      protocol: "jsonrpc",
-      durable: "at once",
-    },
-  );
-  if (!accepted.ok) throw accepted.error;
-  return accepted.value.runId;
-};
+const givenRun = async (): Promise<string> => (await acceptTestRun(database, { orgId })).runId;
 
 const claim = async (runId: string, leaseMs = 60_000): Promise<LeasedRun> => {
   const run = await claimRun(database.as("worker"), { orgId, runId, leaseMs, worker: "w" });

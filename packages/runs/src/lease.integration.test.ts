@@ -1,8 +1,8 @@
 import { newId } from "@shaman/kernel";
 import type { JobQueue, WakeUp } from "@shaman/queue";
-import { findBrokenPromises, testDatabase, type TestDatabase } from "@shaman/testkit";
+import { acceptTestRun, findBrokenPromises, QUIET_QUEUE, testDatabase, type TestDatabase } from "@shaman/testkit";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { acceptMessage, makeDurable } from "./accept.ts";
+import { makeDurable } from "./accept.ts";
 import { claimRun, renewLeases, type LeasedRun } from "./lease.ts";
 import { recordBatch, type Batch, type RunOutcome } from "./record-batch.ts";
 import { sweepRuns } from "./sweep.ts";
@@ -19,51 +19,12 @@ afterAll(() => database.close());
 const rememberingQueue = () => {
   const added: WakeUp[] = [];
   const add = async (job: WakeUp): Promise<void> => void added.push(job);
-  const queue: JobQueue = {
-    add,
-    addAgain: add,
-    take: async () => undefined,
-    onAdded: async () => undefined,
-    close: async () => undefined,
-  };
+  const queue: JobQueue = { ...QUIET_QUEUE, add, addAgain: add };
   return { queue, added };
 };
 
-const givenRun = async (durable: "at once" | "later" = "at once"): Promise<string> => {
-  const accepted = await acceptMessage(
-    { db: database.as("public"), queue: rememberingQueue().queue, onEnqueueFailed: () => undefined },
-    {
-      orgId,
-      principal: "key:test",
-      apiKeyId: null,
-      userId: null,
-      agent: "Clerk",
-      repositoryId: "repo_1",
-      commit: "c1",
-      limits: {
-        maxSteps: 30,
-        maxToolCalls: 100,
-        maxDepth: 5,
-        maxTokens: 1_000,
-        maxCostUsd: 1,
-        timeoutSeconds: 600,
-        maxAttempts: 3,
-        backoffSeconds: 1,
-      },
-      priority: 3,
-      message: { messageId: newId("msg"), role: "ROLE_USER", parts: [{ text: "hello" }] },
-      contextId: undefined,
-      messageId: null,
-      idempotencyKey: undefined,
-      traceparent: undefined,
-      ip: undefined,
-      protocol: "jsonrpc",
-      durable,
-    },
-  );
-  if (!accepted.ok) throw accepted.error;
-  return accepted.value.runId;
-};
+const givenRun = async (durable: "at once" | "later" = "at once"): Promise<string> =>
+  (await acceptTestRun(database, { orgId, durable })).runId;
 
 const claim = (runId: string, worker = "w1", leaseMs = 60_000) =>
   claimRun(database.as("worker"), { orgId, runId, leaseMs, worker });

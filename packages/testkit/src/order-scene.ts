@@ -1,5 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
+import type { JsonObject } from "@shaman/kernel";
 import { startModelServer, type ModelReply, type ModelServerRequest } from "./model-server.ts";
+import { startRedis } from "./redis-server.ts";
 import { startShaman, type Shaman, type ShamanOptions, type TestOrg } from "./shaman.ts";
 
 /** What the model is to answer: of which order, in which turn (from 1), as the how manieth call for that order (from 1). */
@@ -14,8 +16,8 @@ export type OrderScene = {
   readonly send: (order: string, agent?: string) => Promise<SentTask>;
   /** Sends an order once, without waiting for its end. */
   readonly submit: (order: string, agent?: string) => ReturnType<Shaman["rpc"]>;
-  /** Sends the answer to a question, once, and waits. */
-  readonly answer: (task: SentTask, text: string) => Promise<SentTask>;
+  /** Sends what a task waits for (an answer, or the parts of a decision), once, and waits as `send` does. */
+  readonly answer: (task: SentTask, answer: string | readonly JsonObject[], agent?: string) => Promise<SentTask>;
   readonly close: () => Promise<void>;
 };
 
@@ -24,10 +26,17 @@ export type SentTask = {
   readonly contextId: string;
   readonly status: {
     readonly state: string;
-    readonly message?: { readonly parts: readonly { readonly text?: string }[] };
+    readonly message?: { readonly parts: readonly { readonly text?: string; readonly data?: JsonObject }[] };
   };
-  readonly artifacts: readonly { readonly artifactId: string; readonly parts: readonly { readonly text?: string }[] }[];
+  readonly artifacts: readonly {
+    readonly artifactId: string;
+    readonly parts: readonly { readonly text?: string; readonly url?: string }[];
+  }[];
 };
+
+/** What carries queue and nudges. Runs must be kept whichever it is. */
+export const BACKENDS = ["postgres", "redis"] as const;
+export type Backend = (typeof BACKENDS)[number];
 
 /** Steps of an order that goes through: model, tool, model, two tools, model. */
 export const ORDER_STEPS = 6;
@@ -38,7 +47,7 @@ const SHORTEST_MS = 10;
 const SPREAD_MS = 50;
 
 const agentFile = (name: string, frontMatter: string): string =>
-  `---\nname: ${name}\ndescription: Works on orders\nexposed: true\nmodel: shop/test\ntools: [write_artifact, request_input]\n${frontMatter}\n---\nYou work on orders.\n`;
+  `---\nname: ${name}\ndescription: Works on orders\nexposed: true\nmodel: shop/test\ntools: [write_artifact, request_input, run_data_write, run_data_read]\n${frontMatter}\n---\nYou work on orders.\n`;
 
 /** An order's three turns. Each answer differs from every other, so that a second one can never pass for the first. */
 export const orderReply = ({ order, turn, call }: OrderCall): ModelReply => {
@@ -78,6 +87,8 @@ const turnOf = ({ body }: ModelServerRequest): number => {
  */
 export const startOrderScene = async (
   options: ShamanOptions & {
+    /** Redis means one of its own. */
+    readonly backend?: Backend;
     readonly agents?: Readonly<Record<string, string>>;
     readonly reply?: (call: OrderCall) => ModelReply;
   } = {},
@@ -93,15 +104,13 @@ export const startOrderScene = async (
       return answer({ order, turn: turnOf(request), call });
     },
   });
-  const shaman = await startShaman(options);
+  const redis = options.backend === "redis" ? await startRedis() : undefined;
+  const shaman = await startShaman({ ...options, ...(redis !== undefined && { redisUrl: redis.url }) });
   const agents = Object.entries({ Clerk: "", ...options.agents });
   const org = await shaman.givenOrg(
     Object.fromEntries(agents.map(([name, text]) => [`${name}.md`, agentFile(name, text)])),
   );
-  await shaman.database.inspect(
-    "INSERT INTO model_credential (org_id, provider, kind, base_url) VALUES ($1, 'shop', 'openai-compatible', $2)",
-    [org.orgId, models.baseUrl],
-  );
+  await org.setModel({ provider: "shop", kind: "openai-compatible", baseUrl: models.baseUrl });
 
   const rpc = (agent: string, message: object, configuration: object = {}) =>
     shaman.rpc(org, {
@@ -125,11 +134,14 @@ export const startOrderScene = async (
     modelCalls,
     submit: (order, agent = "Clerk") => rpc(agent, orderMessage(order), { returnImmediately: true }),
     send: (order, agent = "Clerk") => patiently(agent, orderMessage(order)),
-    answer: ({ id, contextId }, text) =>
-      patiently("Clerk", { messageId: `answer-${id}`, taskId: id, contextId, parts: [{ text }] }),
+    answer: ({ id, contextId }, given, agent = "Clerk") => {
+      const parts = typeof given === "string" ? [{ text: given }] : given;
+      return patiently(agent, { messageId: `answer-${id}`, taskId: id, contextId, parts });
+    },
     close: async () => {
       await shaman.close();
       await models.close();
+      await redis?.close();
     },
   };
 };

@@ -10,9 +10,11 @@ import { createApiKey, createOperatorPrincipal } from "@shaman/access";
 import { createGitSource, registerRepository, syncRepository, type SyncReport } from "@shaman/agents";
 import { addExternalAgent, type AddExternalAgentInput } from "@shaman/external";
 import { systemClock, unwrap } from "@shaman/kernel";
+import { authorizeClient, registerMcpServer, type OauthClient, type RegisterMcpServerInput } from "@shaman/mcp";
 import { createOutbound } from "@shaman/outbound";
 import { parseScript } from "@shaman/scripts";
 import { parseSecretKeys, type SecretKeys } from "@shaman/secrets";
+import { setModelCredential, type SetModelCredentialInput } from "@shaman/tenancy";
 import { Agent, request } from "undici";
 import { freePort } from "./free-port.ts";
 import { givenGitRemote, type RemoteFile } from "./git-remote.ts";
@@ -44,6 +46,10 @@ export type TestOrg = {
   readonly push: (files: Readonly<Record<string, RemoteFile>>) => Promise<SyncReport>;
   /** Registers an agent of another organization by its card. */
   readonly addOutsideAgent: (input: AddExternalAgentInput) => Promise<void>;
+  /** Registers an MCP server; with a client, one that is authorized by OAuth client credentials. */
+  readonly addMcpServer: (input: RegisterMcpServerInput, client?: OauthClient) => Promise<void>;
+  /** Registers a model provider, or changes it. */
+  readonly setModel: (input: SetModelCredentialInput) => Promise<void>;
   /** Registers one more repository with these files, synced. */
   readonly addRepository: (name: string, files: Readonly<Record<string, RemoteFile>>) => Promise<SyncReport>;
 };
@@ -62,6 +68,8 @@ export type Shaman = {
   readonly publicUrl: string;
   readonly internalUrl: string;
   readonly jwtKeys: string;
+  /** Where the processes keep what they write to disk. */
+  readonly folder: string;
   /** What the servers seal secrets with. */
   readonly secretKeys: SecretKeys;
   /** An organization with a key for all agents and a repository with these files, synced. */
@@ -171,6 +179,7 @@ export const startShaman = async (options: ShamanOptions = {}): Promise<Shaman> 
       origin: { server: "cli" },
       secretKeys,
       checkGitUrl: outbound.checkGitUrl,
+      checkUrl: outbound.checkUrl,
       outbound,
     };
     const { key, record } = unwrap(
@@ -196,6 +205,16 @@ export const startShaman = async (options: ShamanOptions = {}): Promise<Shaman> 
     const addOutsideAgent: TestOrg["addOutsideAgent"] = async (input) => {
       unwrap(await addExternalAgent(web, operator, input));
     };
+    const addMcpServer: TestOrg["addMcpServer"] = async (input, client) => {
+      const oauth = { fetch: outbound.fetch, clock: systemClock };
+      const state =
+        client === undefined ? undefined : unwrap(await authorizeClient(oauth, { serverUrl: input.url, client }));
+      const auth = state === undefined ? input.auth : ({ kind: "oauth", state } as const);
+      unwrap(await registerMcpServer(web, operator, { ...input, ...(auth !== undefined && { auth }) }));
+    };
+    const setModel: TestOrg["setModel"] = async (input) => {
+      unwrap(await setModelCredential(web, operator, input));
+    };
     const host = `${slug}.${BASE_DOMAIN}:${publicPort}`;
     return {
       orgId,
@@ -206,6 +225,8 @@ export const startShaman = async (options: ShamanOptions = {}): Promise<Shaman> 
       repositoryId,
       push,
       addOutsideAgent,
+      addMcpServer,
+      setModel,
       addRepository,
     };
   };
@@ -235,6 +256,7 @@ export const startShaman = async (options: ShamanOptions = {}): Promise<Shaman> 
     publicUrl,
     internalUrl,
     jwtKeys,
+    folder: dir,
     secretKeys,
     givenOrg,
     addWorker: async () => {

@@ -13,6 +13,8 @@ export type TestDatabase = {
   readonly as: (role: ProcessRole) => Db;
   /** Statements as the owner, for looking at what no role may see. */
   readonly inspect: <R extends pg.QueryResultRow>(text: string, values?: readonly unknown[]) => Promise<R[]>;
+  /** Has everybody wait who writes to the table, until the function that this gives is called. One table at a time. */
+  readonly holdWrites: (table: string) => Promise<() => Promise<void>>;
   /** An organization of its own for a test; returns its id and slug. */
   readonly givenOrg: () => Promise<{ readonly orgId: string; readonly slug: string }>;
   readonly close: () => Promise<void>;
@@ -54,6 +56,14 @@ export const testDatabase = async (template?: Secret): Promise<TestDatabase> => 
     roleUrls,
     as,
     inspect,
+    holdWrites: async (table) => {
+      const client = await owner.connect();
+      await client.query(`BEGIN; LOCK TABLE ${table} IN EXCLUSIVE MODE`);
+      return async () => {
+        await client.query("COMMIT");
+        client.release();
+      };
+    },
     givenOrg: async () => {
       const orgId = newId("org");
       const slug = orgId.slice(-12);

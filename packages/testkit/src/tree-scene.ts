@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { ModelReply } from "./model-server.ts";
+import type { OrderPart } from "./kill-orders.ts";
 import type { OrderCall } from "./order-scene.ts";
 
 /** Front matter of the agents that work on an order together; `Clerk` is there in every scene. */
@@ -10,6 +11,13 @@ export const TREE_STEPS = 13;
 
 /** How often the model has to be asked for each part of an order, when nothing is interrupted. */
 export const treeModelSteps = (part: string): number => (part.endsWith("-checker") ? 1 : 2);
+
+/** What becomes of an order: what each of the four agents is sent. */
+export const treeParts = (order: string): readonly OrderPart[] =>
+  [order, `${order}-helper`, `${order}-helper-deep`, `${order}-checker`].map((part) => ({
+    part,
+    modelSteps: treeModelSteps(part),
+  }));
 
 const SHORTEST_MS = 5;
 const SPREAD_MS = 30;

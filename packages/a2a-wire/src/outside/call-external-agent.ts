@@ -32,7 +32,11 @@ export type ExternalCall = {
   readonly orgId: string;
   readonly target: ExternalTarget;
   /** `messageId` from `externalMessageId`, so that the same step sends the same id; `parts` are A2A Parts. */
-  readonly message: { readonly messageId: string; readonly parts: readonly JsonObject[] };
+  readonly message: {
+    readonly messageId: string;
+    readonly parts: readonly JsonObject[];
+    readonly metadata?: JsonObject;
+  };
   /** A context that this agent gave with an earlier answer. */
   readonly contextId?: string;
   /** A task of this agent that waits for this message (INPUT_REQUIRED, AUTH_REQUIRED). */

@@ -1,6 +1,6 @@
 import type { OpenedExternalAgent } from "@shaman/external";
 import { AppError, unwrap } from "@shaman/kernel";
-import type { Outbound } from "@shaman/outbound";
+import { conceal, type Outbound } from "@shaman/outbound";
 import { isNestedDeeper } from "../proto-json.ts";
 import { readSse } from "../sse.ts";
 import type { Dialect, WireRequest } from "./dialect.ts";
@@ -94,7 +94,7 @@ const fetchOnce = async (
   const { "content-type": contentType = "application/json", ...headers } = wire.dialect.headers;
   const json = "application/json, application/a2a+json";
   const limits = { timeoutMs: input.timeoutMs, maxBytes: wire.limits.maxAnswerBytes, maxRedirects: MAX_REDIRECTS };
-  return wire.outbound.fetchWith(limits)(request.url, {
+  const answer = await wire.outbound.fetchWith(limits)(request.url, {
     method: request.method,
     headers: {
       ...wire.extraHeaders,
@@ -106,6 +106,7 @@ const fetchOnce = async (
     ...(request.body !== undefined && { body: JSON.stringify(request.body) }),
     signal: input.signal,
   });
+  return conceal(answer, Object.values(credential));
 };
 
 const refusal = async (response: Response): Promise<AppError> => {

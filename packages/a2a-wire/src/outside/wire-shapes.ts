@@ -53,6 +53,7 @@ export type OutgoingMessage = {
   readonly messageId: string;
   /** A2A Parts. */
   readonly parts: readonly JsonObject[];
+  readonly metadata?: JsonObject;
   readonly contextId?: string;
   readonly taskId?: string;
 };

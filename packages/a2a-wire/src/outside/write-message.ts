@@ -1,7 +1,8 @@
 import type { Json, JsonObject } from "@shaman/kernel";
 import type { OutgoingMessage } from "./wire-shapes.ts";
 
-const ids = (message: OutgoingMessage): JsonObject => ({
+const about = (message: OutgoingMessage): JsonObject => ({
+  ...(message.metadata !== undefined && { metadata: message.metadata }),
   ...(message.contextId !== undefined && { contextId: message.contextId }),
   ...(message.taskId !== undefined && { taskId: message.taskId }),
 });
@@ -11,7 +12,7 @@ export const writeMessage = (message: OutgoingMessage): JsonObject => ({
   messageId: message.messageId,
   role: "ROLE_USER",
   parts: message.parts,
-  ...ids(message),
+  ...about(message),
 });
 
 /** 0.3 knows objects only as data. */
@@ -21,13 +22,13 @@ const dataObject = (data: Json | undefined): Json =>
 const metadataOf = (part: JsonObject): JsonObject => (part.metadata === undefined ? {} : { metadata: part.metadata });
 
 const partOld = (part: JsonObject): JsonObject => {
-  const about = {
+  const file = {
     ...(part.filename !== undefined && { name: part.filename }),
     ...(part.mediaType !== undefined && { mimeType: part.mediaType }),
   };
   if (part.text !== undefined) return { kind: "text", text: part.text, ...metadataOf(part) };
-  if (part.raw !== undefined) return { kind: "file", file: { bytes: part.raw, ...about }, ...metadataOf(part) };
-  if (part.url !== undefined) return { kind: "file", file: { uri: part.url, ...about }, ...metadataOf(part) };
+  if (part.raw !== undefined) return { kind: "file", file: { bytes: part.raw, ...file }, ...metadataOf(part) };
+  if (part.url !== undefined) return { kind: "file", file: { uri: part.url, ...file }, ...metadataOf(part) };
   return { kind: "data", data: dataObject(part.data), ...metadataOf(part) };
 };
 
@@ -37,14 +38,14 @@ export const writeMessageOld = (message: OutgoingMessage): JsonObject => ({
   messageId: message.messageId,
   role: "user",
   parts: message.parts.map(partOld),
-  ...ids(message),
+  ...about(message),
 });
 
 const partOldProto = (part: JsonObject): JsonObject => {
-  const about = part.mediaType === undefined ? {} : { mimeType: part.mediaType };
+  const file = part.mediaType === undefined ? {} : { mimeType: part.mediaType };
   if (part.text !== undefined) return { text: part.text };
-  if (part.raw !== undefined) return { file: { fileWithBytes: part.raw, ...about } };
-  if (part.url !== undefined) return { file: { fileWithUri: part.url, ...about } };
+  if (part.raw !== undefined) return { file: { fileWithBytes: part.raw, ...file } };
+  if (part.url !== undefined) return { file: { fileWithUri: part.url, ...file } };
   return { data: { data: dataObject(part.data) } };
 };
 
@@ -53,5 +54,5 @@ export const writeMessageOldProto = (message: OutgoingMessage): JsonObject => ({
   messageId: message.messageId,
   role: "ROLE_USER",
   content: message.parts.map(partOldProto),
-  ...ids(message),
+  ...about(message),
 });

@@ -3,6 +3,7 @@ import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import type { LanguageModelV4, LanguageModelV4CallOptions, LanguageModelV4StreamPart } from "@ai-sdk/provider";
 import { systemClock, type Clock, type JsonObject, type Secret } from "@shaman/kernel";
+import { conceal } from "@shaman/outbound";
 
 import { modelAborted, modelUnavailable, withBilledUsage } from "../model-error.ts";
 import type { Model, ModelEvent, ModelMessage, ModelRequest } from "../model-port.ts";
@@ -135,7 +136,7 @@ async function* answer(
   const fetch: typeof globalThis.fetch = async (input, init) => {
     const response = await deps.fetch(input, init);
     timer.enter("firstToken");
-    return response;
+    return conceal(response, settings.apiKey === undefined ? [] : [settings.apiKey.reveal()]);
   };
   let reader: ReadableStreamDefaultReader<LanguageModelV4StreamPart> | undefined;
   const collected = createProviderAnswer(model);

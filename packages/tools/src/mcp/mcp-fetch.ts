@@ -1,5 +1,5 @@
 import { unwrap } from "@shaman/kernel";
-import type { Outbound, OutboundFetch } from "@shaman/outbound";
+import { conceal, type Outbound, type OutboundFetch } from "@shaman/outbound";
 import type { McpLimits } from "./mcp-limits.ts";
 import type { HttpTarget } from "./mcp-target.ts";
 
@@ -81,15 +81,17 @@ export const createMcpFetch = (deps: McpFetchDeps, target: HttpTarget): McpFetch
     const isOwn = new URL(url).origin === origin;
     if (!isOwn) return fetch(url, { ...init, headers, signal });
     for (const [name, value] of Object.entries(target.headers)) headers.set(name, value);
+    const credentials = Object.values(target.headers);
     const { accessToken } = target;
-    if (accessToken === undefined) return fetch(url, { ...init, headers, signal });
+    if (accessToken === undefined) return conceal(await fetch(url, { ...init, headers, signal }), credentials);
     const token = unwrap(await accessToken({ signal }));
     headers.set("authorization", `Bearer ${token}`);
     const answer = await fetch(url, { ...init, headers, signal });
-    if (answer.status !== 401) return answer;
+    if (answer.status !== 401) return conceal(answer, [...credentials, token]);
     await answer.body?.cancel();
-    headers.set("authorization", `Bearer ${unwrap(await accessToken({ refused: token, signal }))}`);
-    return fetch(url, { ...init, headers, signal });
+    const renewed = unwrap(await accessToken({ refused: token, signal }));
+    headers.set("authorization", `Bearer ${renewed}`);
+    return conceal(await fetch(url, { ...init, headers, signal }), [...credentials, token, renewed]);
   };
 
   return {

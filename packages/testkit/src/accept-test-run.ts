@@ -1,0 +1,53 @@
+import { newId, unwrap } from "@shaman/kernel";
+import type { JobQueue } from "@shaman/queue";
+import { acceptMessage, type Accepted, type AcceptInput } from "@shaman/runs";
+import type { TestDatabase } from "./test-database.ts";
+
+/** A queue that wakes nobody, for tests that do the worker's part themselves. */
+export const QUIET_QUEUE: JobQueue = {
+  add: async () => undefined,
+  addAgain: async () => undefined,
+  take: async () => undefined,
+  onAdded: async () => undefined,
+  close: async () => undefined,
+};
+
+const LIMITS = {
+  maxSteps: 30,
+  maxToolCalls: 100,
+  maxDepth: 5,
+  maxTokens: 1_000,
+  maxCostUsd: 1,
+  timeoutSeconds: 600,
+  maxAttempts: 3,
+  backoffSeconds: 1,
+};
+
+/** Accepts a message as the public server does, for an agent that need not be there; what the test says of it is otherwise so. */
+export const acceptTestRun = async (
+  database: TestDatabase,
+  input: Partial<AcceptInput> & Pick<AcceptInput, "orgId">,
+): Promise<Accepted> =>
+  unwrap(
+    await acceptMessage(
+      { db: database.as("public"), queue: QUIET_QUEUE, onEnqueueFailed: () => undefined },
+      {
+        principal: "key:test",
+        apiKeyId: null,
+        userId: null,
+        agent: "Clerk",
+        repositoryId: "repo_1",
+        commit: "c1",
+        limits: LIMITS,
+        priority: 3,
+        message: { messageId: newId("msg"), role: "ROLE_USER", parts: [{ text: "hello" }] },
+        contextId: undefined,
+        messageId: null,
+        idempotencyKey: undefined,
+        traceparent: undefined,
+        ip: undefined,
+        protocol: "test",
+        ...input,
+      },
+    ),
+  );
