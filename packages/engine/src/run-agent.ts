@@ -5,6 +5,7 @@ import {
   billedUsageOf,
   isRetryableModelError,
   modelStepUsage,
+  withoutContent,
   type ModelMessage,
   type ModelNotes,
   type ToolCall,
@@ -15,6 +16,7 @@ import { callAgentSpec, PLATFORM_TOOL_SPECS, type Tool, type ToolSet } from "@sh
 import { z } from "zod";
 import { createMeter, limitReached, refuse } from "./budget.ts";
 import type { EngineEvent, Failure, Suspension } from "./engine-event.ts";
+import { createMediaRoom, messageMedia } from "./media.ts";
 import { messageText } from "./message-text.ts";
 import { BrokenOff, RunFailed, RunSuspended } from "./run-failed.ts";
 import {
@@ -59,6 +61,7 @@ export async function* runAgent(deps: EngineDeps, input: RunAgentInput): Events 
       input,
       recorded: new Map(input.recorded.map((step) => [step.position, step])),
       meter,
+      room: createMediaRoom(),
       messages: openingMessages(input),
       tools,
       signal: deadline.signal,
@@ -149,7 +152,8 @@ const openingMessages = ({ definition, message, memory }: RunAgentInput): ModelM
   for (const earlier of memory) {
     messages.push({ role: "user", text: earlier.prompt }, { role: "assistant", text: earlier.answer, toolCalls: [] });
   }
-  messages.push({ role: "user", text: prompt });
+  const media = messageMedia(message);
+  messages.push({ role: "user", text: prompt, ...(media.length > 0 && { media }) });
   return messages;
 };
 
@@ -195,7 +199,7 @@ async function* modelStep(state: RunState): Events<ModelOutput> {
  */
 const modelInputHash = ({ input, messages }: RunState): string => {
   const { model, temperature, tools } = input.definition;
-  return hashOf([model ?? null, temperature ?? null, tools, messages.toSpliced(1, 2 * input.memory.length)]);
+  return hashOf([model ?? null, temperature ?? null, tools, messages.toSpliced(1, 2 * input.memory.length).map(withoutContent)]);
 };
 
 /** Passes the call on; where it fails, what it cost all the same is told first. */

@@ -1,5 +1,5 @@
 import type { Db } from "@shaman/db";
-import { collectObjects, expireArtifacts } from "@shaman/runs";
+import { collectObjects, expireArtifacts, forgetStepMedia } from "@shaman/runs";
 import type { ObjectStore } from "@shaman/storage";
 import { listRetention } from "@shaman/tenancy";
 
@@ -7,8 +7,8 @@ import { listRetention } from "@shaman/tenancy";
 const BATCHES = 20;
 
 /**
- * Deletes artifacts that are older than their organization keeps them, with what else their runs' agents said, and objects
- * that nothing refers to.
+ * Deletes artifacts that are older than their organization keeps them, with what else their runs' agents said, objects
+ * that nothing refers to, and images of tools whose runs are over.
  */
 export const keepRetention = async (
   deps: { readonly db: Db; readonly store: ObjectStore },
@@ -18,6 +18,9 @@ export const keepRetention = async (
     for (let batch = 0; batch < BATCHES && !signal.aborted; batch += 1) {
       if ((await expireArtifacts(deps, { orgId, days })) === 0) break;
     }
+  }
+  for (let batch = 0; batch < BATCHES && !signal.aborted; batch += 1) {
+    if ((await forgetStepMedia(deps)) === 0) break;
   }
   for (let batch = 0; batch < BATCHES && !signal.aborted; batch += 1) {
     if ((await collectObjects(deps, { signal })) === 0) return;
