@@ -199,7 +199,12 @@ async function* modelStep(state: RunState): Events<ModelOutput> {
  */
 const modelInputHash = ({ input, messages }: RunState): string => {
   const { model, temperature, tools } = input.definition;
-  return hashOf([model ?? null, temperature ?? null, tools, messages.toSpliced(1, 2 * input.memory.length).map(withoutContent)]);
+  return hashOf([
+    model ?? null,
+    temperature ?? null,
+    tools,
+    messages.toSpliced(1, 2 * input.memory.length).map(withoutContent),
+  ]);
 };
 
 /** Passes the call on; where it fails, what it cost all the same is told first. */

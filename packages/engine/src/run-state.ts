@@ -5,8 +5,8 @@ import type { Media, Model, ModelMessage, ModelUsage, ToolCall } from "@shaman/l
 import type { SharedValue, StepRecord } from "@shaman/runs";
 import type { Tool, ToolSet } from "@shaman/tools";
 import { z } from "zod";
-import type { RemoteTask } from "@shaman/a2a-wire";
-import type { AgentCalls, OutsideAgent } from "./agent-calls.ts";
+import type { OutsideAgent, RemoteTask } from "@shaman/a2a-wire";
+import type { AgentCalls } from "./agent-calls.ts";
 import type { Budget, Meter } from "./budget.ts";
 import type { EngineEvent, Suspension } from "./engine-event.ts";
 import type { MediaRoom } from "./media.ts";

@@ -32,6 +32,8 @@ export type { ListRunsInput, RunPage } from "./manage/list-runs.ts";
 export { replyRun } from "./manage/reply-run.ts";
 export type { RepliedRun, ReplyRunInput } from "./manage/reply-run.ts";
 export type { RunView } from "./manage/run-view.ts";
+export { endOutsideCancel, takeOutsideCancels } from "./outside-cancel.ts";
+export type { OutsideCancel, OutsideCancelEnd } from "./outside-cancel.ts";
 export { pinRepository } from "./pin-repository.ts";
 export { readEvents } from "./read-events.ts";
 export { recordBatch } from "./record-batch.ts";

@@ -47,7 +47,7 @@ const status = (taskId: string, state: "TASK_STATE_COMPLETED" | "TASK_STATE_FAIL
   statusUpdate: { taskId, status: { state } },
 });
 
-const given = async () => {
+const givenRecording = async (db: unknown) => {
   const told: string[] = [];
   const nothing = (): void => undefined;
   const recorder: RunRecorder = {
@@ -66,14 +66,16 @@ const given = async () => {
     finish: () => Promise.reject(new Error("not here")),
     lost: new AbortController().signal,
   };
-  const unused = new Proxy({}, { get: () => () => Promise.reject(new Error("not asked on a first attempt")) });
-  // The cast is safe because a first attempt asks the database nothing: whatever is called here rejects.
-  const tree = await createTaskTree(unused as Parameters<typeof createTaskTree>[0], RUN);
-  return { told, at: { run: RUN, recorder, tree } };
+  // The cast is safe because a first attempt asks the database for nothing but the list of tasks.
+  const tree = await createTaskTree(db as Parameters<typeof createTaskTree>[0], RUN);
+  return { at: { run: RUN, recorder, tree }, told };
 };
 
+const RECORDED_NOTHING = { batch: async () => [{ rows: [], rowCount: 0 }] };
+
 test("a called agent's task ends once, however often a call that is entered again tells of its end", async () => {
-  const { told, at } = await given();
+  const unused = new Proxy({}, { get: () => () => Promise.reject(new Error("not asked on a first attempt")) });
+  const { at, told } = await givenRecording(unused);
   await record(at, begun);
   await record(at, { task: { id: "task_child" } });
   for (const state of ["TASK_STATE_COMPLETED", "TASK_STATE_COMPLETED", "TASK_STATE_FAILED"] as const) {
@@ -85,7 +87,7 @@ test("a called agent's task ends once, however often a call that is entered agai
 });
 
 test("the end of a called agent's task ends what it has called and nobody follows any more, however deep", async () => {
-  const { told, at } = await given();
+  const { told, at } = await givenRecording(RECORDED_NOTHING);
   for (const event of [
     begun,
     callBegun("task_root", "Fraud", "task_beside"),
@@ -104,10 +106,33 @@ test("the end of a called agent's task ends what it has called and nobody follow
 });
 
 test("what a model call cost that gave no step is recorded under its agent", async () => {
-  const { told, at } = await given();
+  const { told, at } = await givenRecording(RECORDED_NOTHING);
   await record(at, begun);
   const usage = { model: "shop/m", inputTokens: 7, outputTokens: 1, cachedInputTokens: 0, costUsd: null };
   const metadata = traceMetadata({ kind: "usage", position: 3, usage });
   await record(at, { statusUpdate: { taskId: "task_child", status: { state: "TASK_STATE_WORKING" }, metadata } });
   expect(told.at(-1)).toBe("Stock task_child 3 paid 7");
+});
+
+test("a called agent that fails ends what it had called before itself, those as well that only the record knows", async () => {
+  const rows = ["task_deep", "task_deeper"].map((taskId, i) => ({
+    taskId,
+    parentTaskId: i === 0 ? "task_child" : "task_deep",
+    agent: taskId,
+    state: "working",
+  }));
+  const { at, told } = await givenRecording({ batch: async () => [{ rows, rowCount: rows.length }] });
+  await record(at, begun);
+  await record(at, {
+    statusUpdate: {
+      taskId: "task_root",
+      status: { state: "TASK_STATE_WORKING" },
+      metadata: traceMetadata({
+        kind: "step",
+        step: { position: 3, kind: "call", name: "Other", inputHash: "h", state: "started", childTaskId: "task_other" },
+      }),
+    },
+  });
+  await record(at, status("task_child", "TASK_STATE_FAILED"));
+  expect(told.slice(2)).toEqual(["task_deep canceled", "task_deeper canceled", "task_child failed"]);
 });

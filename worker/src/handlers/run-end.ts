@@ -31,12 +31,12 @@ export const completed = (at: Recording): RunOutcome | Promise<RunOutcome> => {
     recorder.audit(auditOf(run, { result: "ok", state: "completed" }));
     return { kind: "finished", state: "completed" };
   };
-  return tree.haveAllCompleted() ? end() : endChildren(at).then(end);
+  return tree.haveAllCompleted() ? end() : endBelow(at, run.rootTaskId).then(end);
 };
 
 export const failed = async (at: Recording, { code, message, text }: FailureRecord): Promise<RunOutcome> => {
   const { run, recorder } = at;
-  await endChildren(at);
+  await endBelow(at, run.rootTaskId);
   recorder.status({ taskId: run.rootTaskId, state: "failed", message: agentMessage(run, text) });
   recorder.audit(auditOf(run, { result: "failed", state: "failed" }));
   return { kind: "finished", state: "failed", error: { code, message } };
@@ -45,18 +45,17 @@ export const failed = async (at: Recording, { code, message, text }: FailureReco
 export const canceled = async (at: Recording, commandId: unknown): Promise<RunOutcome> => {
   const { run, recorder } = at;
   if (typeof commandId === "string") recorder.applied(commandId);
-  await endChildren(at);
+  await endBelow(at, run.rootTaskId);
   if (!isTerminal(run.taskState)) recorder.status({ taskId: run.rootTaskId, state: "canceled" });
   recorder.audit(auditOf(run, { result: "ok", state: "canceled" }));
   return { kind: "finished", state: "canceled" };
 };
 
-/** Tasks below the root end before it does: nobody works on them any more. */
-const endChildren = async (at: Recording): Promise<void> => cancelTasks(at, await at.tree.listOpen());
-
-/** Ends tasks that nobody works on any more, because a task above them has come to its end. */
-export const cancelTasks = ({ recorder, tree }: Recording, taskIds: readonly string[]): void => {
-  for (const taskId of taskIds) if (tree.move(taskId, "canceled")) recorder.status({ taskId, state: "canceled" });
+/** Tasks below one that ends early end before it does: nobody works on them any more. */
+export const endBelow = async ({ recorder, tree }: Recording, top: string): Promise<void> => {
+  for (const taskId of await tree.listOpenBelow(top)) {
+    if (tree.move(taskId, "canceled")) recorder.status({ taskId, state: "canceled" });
+  }
 };
 
 const agentMessage = (run: LeasedRun, text: string): JsonObject => ({

@@ -5,13 +5,11 @@ import { isTerminal, listTasks, type LeasedRun, type TaskState } from "@shaman/r
 export type TaskTree = {
   readonly agentOf: (taskId: string) => string;
   /** A task that an agent's call has begun. */
-  readonly add: (task: { readonly taskId: string; readonly parentTaskId: string; readonly agent: string }) => void;
+  readonly add: (task: { readonly taskId: string; readonly agent: string; readonly parentTaskId: string }) => void;
   /** Whether the task comes to this state now; false where it is there already, or at its end. */
   readonly move: (taskId: string, state: TaskState) => boolean;
-  /** Known tasks below this one that have not ended. */
-  readonly listOpenBelow: (taskId: string) => readonly string[];
-  /** Tasks of called agents that have not ended, those as well that only the record knows. */
-  readonly listOpen: () => Promise<readonly string[]>;
+  /** Tasks below this one that have not ended, those as well that only the record knows. */
+  readonly listOpenBelow: (taskId: string) => Promise<readonly string[]>;
   /** Whether every called agent has completed its task: then every call that it began has ended, and is known here. */
   readonly haveAllCompleted: () => boolean;
 };
@@ -20,19 +18,13 @@ type KnownTask = { readonly agent: string; readonly parentTaskId: string | null;
 
 /** Knows the root task, and on a later attempt what earlier ones recorded. */
 export const createTaskTree = async (db: Db, run: LeasedRun): Promise<TaskTree> => {
+  // Parents come before their children.
   const tasks = new Map<string, KnownTask>();
   tasks.set(run.rootTaskId, { agent: run.agent, parentTaskId: null, state: run.taskState });
   const load = async (): Promise<void> => {
     for (const { taskId, ...task } of await listTasks(db, run)) if (!tasks.has(taskId)) tasks.set(taskId, task);
   };
   if (run.epoch > 1) await load();
-  const called = (): [string, KnownTask][] => [...tasks].filter(([taskId]) => taskId !== run.rootTaskId);
-  const isBelow = ({ parentTaskId }: KnownTask, taskId: string): boolean => {
-    const parent = parentTaskId === null ? undefined : tasks.get(parentTaskId);
-    return parentTaskId === taskId || (parent !== undefined && isBelow(parent, taskId));
-  };
-  const openOf = (some: readonly [string, KnownTask][]): readonly string[] =>
-    some.flatMap(([taskId, { state }]) => (isTerminal(state) ? [] : [taskId]));
   return {
     agentOf: (taskId) => tasks.get(taskId)?.agent ?? run.agent,
     add: ({ taskId, ...task }) => {
@@ -44,11 +36,15 @@ export const createTaskTree = async (db: Db, run: LeasedRun): Promise<TaskTree> 
       task.state = state;
       return true;
     },
-    listOpenBelow: (taskId) => openOf(called().filter(([, task]) => isBelow(task, taskId))),
-    listOpen: async () => {
+    listOpenBelow: async (top) => {
       await load();
-      return openOf(called());
+      const below = new Set([top]);
+      for (const [taskId, { parentTaskId }] of tasks) if (below.has(parentTaskId ?? "")) below.add(taskId);
+      return [...tasks].flatMap(([taskId, { state }]) =>
+        taskId === top || !below.has(taskId) || isTerminal(state) ? [] : [taskId],
+      );
     },
-    haveAllCompleted: () => called().every(([, { state }]) => state === "completed"),
+    haveAllCompleted: () =>
+      [...tasks].every(([taskId, { state }]) => taskId === run.rootTaskId || state === "completed"),
   };
 };
