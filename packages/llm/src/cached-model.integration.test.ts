@@ -115,6 +115,21 @@ describe("the cache of answers", () => {
     expect(server.requests).toHaveLength(questions.length);
   });
 
+  test("asks anew for other media, and keeps no answer that was given without them", async () => {
+    const { orgId } = await database.givenOrg();
+    const asking = (sha256: string): Partial<ModelRequest> => ({
+      messages: [{ role: "user", text: "look", media: [{ mediaType: "image/png", sha256, base64: "AAAA" }] }],
+    });
+    const server = await serve(numbered);
+    for (const sha256 of ["a", "b", "a", "b"]) await ask(server, policy(orgId), asking(sha256));
+    expect(server.requests).toHaveLength(2);
+    const blind = await serve((number) => (number % 2 === 1 ? { status: 400 } : numbered(number)));
+    for (const _ of [1, 2]) {
+      expect((await ask(blind, policy(orgId), asking("c"))).done?.notes?.mediaRefused).toContain("400");
+    }
+    expect(blind.requests).toHaveLength(4);
+  });
+
   test("is each organization's own", async () => {
     const [one, other] = [await database.givenOrg(), await database.givenOrg()];
     const server = await serve(numbered);

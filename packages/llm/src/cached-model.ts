@@ -63,11 +63,11 @@ const find = async (deps: CachedModelDeps, policy: CachePolicy, key: string): Pr
   }
 };
 
-/** Only a whole answer is one: what was cut off or filtered might come out better next time. */
+/** Only a whole answer to all that was asked is one: what was cut off or filtered might come out better next time. */
 const store = async (deps: CachedModelDeps, policy: CachePolicy, entry: { key: string; done: Done }): Promise<void> => {
   const { key, done } = entry;
   const answer = answerSchema.safeParse(done);
-  if (!answer.success) return;
+  if (!answer.success || done.notes?.mediaRefused !== undefined) return;
   const response = JSON.stringify(answer.data);
   if (response.length > MAX_ANSWER_CHARS) return;
   const { orgId, seconds, maxAnswers } = policy;

@@ -1,7 +1,9 @@
+export { MEDIA_TYPES, withoutContent } from "./media.ts";
 export { billedUsageOf, isRetryableModelError, MODEL_ERROR_CODES, type ModelErrorCode } from "./model-error.ts";
 export type {
   FinishReason,
   BilledUsage,
+  Media,
   Model,
   ModelAttempt,
   ModelEvent,

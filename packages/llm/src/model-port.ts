@@ -7,16 +7,28 @@ export type ToolSpec = { readonly name: string; readonly description: string; re
 /** One call the model asks for; `id` is unique within the task and comes back with the result. */
 export type ToolCall = { readonly id: string; readonly name: string; readonly input: Json };
 
+/** An image or a document that belongs to the text of a message. */
+export type Media = {
+  /** One of `MEDIA_TYPES`. */
+  readonly mediaType: string;
+  /** SHA-256 of the content, lower-case hexadecimal: what it is known by in hashes of what was asked. */
+  readonly sha256: string;
+  /** Without line breaks: every provider takes it so, and nobody has to translate it. */
+  readonly base64: string;
+};
+
 export type ToolResult = {
   readonly toolCallId: string;
   readonly toolName: string;
   readonly output: string;
+  /** What `output` names as attachments 1, 2 and so on. It is data, and shown as such. */
+  readonly media?: readonly Media[];
   readonly isError: boolean;
 };
 
 export type ModelMessage =
   | { readonly role: "system"; readonly text: string }
-  | { readonly role: "user"; readonly text: string }
+  | { readonly role: "user"; readonly text: string; readonly media?: readonly Media[] }
   | { readonly role: "assistant"; readonly text: string; readonly toolCalls: readonly ToolCall[] }
   | { readonly role: "tool"; readonly results: readonly ToolResult[] };
 
@@ -68,6 +80,8 @@ export type ModelNotes = {
   readonly tried?: readonly ModelAttempt[];
   /** Nobody was asked: the same was asked before. */
   readonly cached?: true;
+  /** The provider refused the request with its images and documents, for this reason, and answered it without them. */
+  readonly mediaRefused?: string;
   /** What a provider's model was asked, so that its answer can be played again to the same. */
   readonly request?: RequestDigest;
 };

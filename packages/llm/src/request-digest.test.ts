@@ -57,3 +57,17 @@ test("a part that changes changes its own digest and no other", () => {
   });
   expect(later).toEqual(one);
 });
+
+test("media count by their hash alone, wherever they stand", () => {
+  const digests = (sha256: string, base64: string) => {
+    const media = [{ mediaType: "image/png", sha256, base64 }];
+    const results = [{ toolCallId: "a", toolName: "look", output: "red", isError: false, media }];
+    const messages: readonly ModelMessage[][] = [[{ role: "user", text: "go", media }], [{ role: "tool", results }]];
+    return messages.map((each) => digestOf(request(each)).messages);
+  };
+  const one = digests("aa", "AAAA");
+  expect(digests("aa", "never read")).toEqual(one);
+  const other = digests("bb", "AAAA");
+  expect(other[0]).not.toBe(one[0]);
+  expect(other[1]).not.toBe(one[1]);
+});

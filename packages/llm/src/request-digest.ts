@@ -3,6 +3,7 @@ import { hash } from "node:crypto";
 import { canonicalJson } from "@shaman/kernel";
 import type { RequestDigest } from "@shaman/scripts";
 
+import { withoutContent } from "./media.ts";
 import type { Model, ModelEvent, ModelMessage, ModelRequest } from "./model-port.ts";
 
 const DIGEST_CHARS = 22;
@@ -41,7 +42,9 @@ const withPlacesForIds = (messages: readonly ModelMessage[]): readonly unknown[]
  */
 export const digestOf = (request: ModelRequest): RequestDigest => ({
   system: digest(request.messages.filter((message) => message.role === "system")),
-  messages: digest(withPlacesForIds(request.messages.filter((message) => message.role !== "system"))),
+  messages: digest(
+    withPlacesForIds(request.messages.filter((message) => message.role !== "system").map(withoutContent)),
+  ),
   tools: digest(request.tools),
   settings: digest([request.temperature ?? null, request.outputSchema ?? null]),
 });

@@ -2,12 +2,14 @@ import { createAnthropic } from "@ai-sdk/anthropic";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import type { LanguageModelV4, LanguageModelV4CallOptions, LanguageModelV4StreamPart } from "@ai-sdk/provider";
-import { systemClock, type Clock, type JsonObject, type Secret } from "@shaman/kernel";
+import { AppError, systemClock, type Clock, type JsonObject, type Secret } from "@shaman/kernel";
 
+import { IMAGE_TYPES, MEDIA_TYPES } from "../media.ts";
 import { modelAborted, modelUnavailable, withBilledUsage } from "../model-error.ts";
 import type { Model, ModelEvent, ModelMessage, ModelRequest } from "../model-port.ts";
 import { createPhaseTimer, DEFAULT_MODEL_TIMEOUTS, type ModelTimeouts, type Phase } from "./phase-timer.ts";
 import { createProviderAnswer } from "./provider-answer.ts";
+import { isShown, type MediaSupport } from "./prompt-media.ts";
 import { providerError, redactor } from "./provider-error.ts";
 import { jsonSchemaOf, promptOf, toolsOf, type CacheMark } from "./provider-prompt.ts";
 import { isStrictSchema } from "./strict-schema.ts";
@@ -40,6 +42,18 @@ const CACHE_MARKS: Record<ProviderKind, CacheMark | undefined> = {
   "openai-compatible": undefined,
 };
 
+/** As the installed SDK writes requests: of the three, Anthropic's alone takes more than text in a tool's result. */
+const MEDIA: Record<ProviderKind, MediaSupport> = {
+  openai: { types: MEDIA_TYPES, inResults: false },
+  anthropic: { types: MEDIA_TYPES, inResults: true },
+  "openai-compatible": { types: IMAGE_TYPES, inResults: false },
+};
+const NO_MEDIA: MediaSupport = { types: new Set(), inResults: false };
+
+/** How providers say that they do not take what was sent; one that routes to others does not find any that would. */
+const MAY_MEAN_MEDIA: ReadonlySet<string> = new Set(["model_request_invalid", "model_not_found"]);
+const MAX_REASON_CHARS = 300;
+
 const PHASE_TEXT: Record<Phase, string> = {
   headers: "did not begin to answer",
   firstToken: "accepted the request and then said nothing",
@@ -66,12 +80,15 @@ const languageModel = (
   }
 };
 
+/** Who is asked, and what of images and documents it is shown. */
+type Asked = { readonly settings: ProviderSettings; readonly media: MediaSupport };
+
 const callOptions = (
-  settings: ProviderSettings,
+  { settings, media }: Asked,
   request: ModelRequest,
   abortSignal: AbortSignal,
 ): LanguageModelV4CallOptions => ({
-  prompt: promptOf(messagesFor(settings.kind, request), CACHE_MARKS[settings.kind]),
+  prompt: promptOf(messagesFor(settings.kind, request), { media, mark: CACHE_MARKS[settings.kind] }),
   ...(request.tools.length > 0 && { tools: toolsOf(request.tools, CACHE_MARKS[settings.kind]) }),
   ...(isNative(settings.kind, request.outputSchema) && { responseFormat: responseFormat(request.outputSchema) }),
   providerOptions: providerOptions(settings, request),
@@ -121,11 +138,8 @@ const providerOptions = (
 const isContent = (part: LanguageModelV4StreamPart): boolean =>
   part.type === "text-delta" || part.type === "reasoning-delta" || part.type === "tool-input-start";
 
-async function* answer(
-  deps: ProviderDeps,
-  settings: ProviderSettings,
-  request: ModelRequest,
-): AsyncGenerator<ModelEvent> {
+async function* answer(deps: ProviderDeps, asked: Asked, request: ModelRequest): AsyncGenerator<ModelEvent> {
+  const { settings } = asked;
   const { signal, model } = request;
   const stop = new AbortController();
   const follow = (): void => stop.abort(signal.reason);
@@ -144,7 +158,7 @@ async function* answer(
     signal.addEventListener("abort", follow, { once: true });
     timer.start();
     const started = await languageModel(settings, model.slice(model.indexOf("/") + 1), fetch).doStream(
-      callOptions(settings, request, stop.signal),
+      callOptions(asked, request, stop.signal),
     );
     reader = started.stream.getReader();
     for (;;) {
@@ -172,10 +186,35 @@ async function* answer(
   }
 }
 
+const isRefusal = (error: unknown): error is AppError => error instanceof AppError && MAY_MEAN_MEDIA.has(error.code);
+
 /**
  * A model behind a provider's HTTP API: one step per call, no retries of its own. Errors carry what the provider said,
- * never the key.
+ * never the key. Whether a model takes images nobody can tell by its name: a request that is refused with them is asked
+ * once more with a line of text in the place of each, and so are all that follow.
  */
-export const createProviderModel = (deps: ProviderDeps, settings: ProviderSettings): Model => ({
-  stream: (request) => answer(deps, settings, request),
-});
+export const createProviderModel = (deps: ProviderDeps, settings: ProviderSettings): Model => {
+  const media = MEDIA[settings.kind];
+  let refused: string | undefined;
+
+  async function* stream(request: ModelRequest): AsyncGenerator<ModelEvent> {
+    const shows = request.messages.some((message) => isShown(message, media));
+    if (refused === undefined || !shows) {
+      let hasBegun = false;
+      try {
+        for await (const event of answer(deps, { settings, media }, request)) {
+          hasBegun = true;
+          yield event;
+        }
+        return;
+      } catch (error) {
+        if (!shows || hasBegun || !isRefusal(error)) throw error;
+        refused = error.message.slice(0, MAX_REASON_CHARS);
+      }
+    }
+    for await (const event of answer(deps, { settings, media: NO_MEDIA }, request)) {
+      yield event.type === "done" ? { ...event, notes: { ...event.notes, mediaRefused: refused } } : event;
+    }
+  }
+  return { stream };
+};
