@@ -19,6 +19,7 @@ const step = (taskId: string, position: number, fields: Partial<StepView>): Step
   server: null,
   durationMs: null,
   notes: null,
+  media: null,
   startedAt: AT,
   finishedAt: AT,
   ...fields,

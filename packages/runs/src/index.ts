@@ -52,6 +52,7 @@ export { isInterrupted, isTerminal, RUN_STATES } from "./states.ts";
 export type { RunState, TaskState, TerminalState } from "./states.ts";
 export { whenStepRecorded } from "./step-recorded.ts";
 export { collectObjects } from "./collect-objects.ts";
+export { forgetStepMedia } from "./forget-media.ts";
 export { expireArtifacts } from "./expire-artifacts.ts";
 export { findStoredObject } from "./stored-object.ts";
 export type { StoredObject } from "./stored-object.ts";

@@ -240,7 +240,18 @@ const AUDIT: Part = {
   SELECT ${AUDIT_COLUMNS.map((column) => `a.${column}`).join(", ")} ${rows.replace("WHERE", `, ${auditRecord("r.entry")} WHERE`)}`,
 };
 
-const PARTS: readonly Part[] = [EVENTS, STEPS, USAGE, ARTIFACTS, TASKS, MESSAGES, COMMANDS, AUDIT, DATA];
+const MEDIA: Part = {
+  name: "media",
+  columns: "task_id text, sha256 text, base64 text",
+  rowsOf: ({ batch }) =>
+    batch.steps.flatMap(({ taskId, media = [] }) => media.map((one) => ({ ...one, task_id: taskId }))),
+  sql: (rows) => `
+  INSERT INTO step_media (org_id, run_id, task_id, sha256, base64)
+  SELECT $1, fence.id, r.task_id, r.sha256, r.base64 ${rows}
+  ON CONFLICT (org_id, task_id, sha256) DO NOTHING`,
+};
+
+const PARTS: readonly Part[] = [EVENTS, STEPS, USAGE, ARTIFACTS, TASKS, MESSAGES, COMMANDS, AUDIT, DATA, MEDIA];
 
 /** Texts made so far, by the parts they have: PostgreSQL pays for a part even where it has no rows. */
 const texts = new Map<string, string>();

@@ -27,6 +27,8 @@ export const stepRecord = z.object({
   input: parsedJson.optional(),
   output: parsedJson.optional(),
   usage: stepUsage.optional(),
+  /** Content of the media that a tool's output names by their hashes. It is kept beside the step, while the run goes on. */
+  media: z.array(z.object({ sha256: z.string(), base64: z.string() })).optional(),
   /** Of a call: the task that the called agent works on. */
   childTaskId: z.string().optional(),
   /** Of a tool: the MCP server it belongs to. Of a call of an outside agent: what that agent is registered as, or where it is. */

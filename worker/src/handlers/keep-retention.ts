@@ -1,12 +1,15 @@
 import type { Db } from "@shaman/db";
-import { collectObjects, expireArtifacts } from "@shaman/runs";
+import { collectObjects, expireArtifacts, forgetStepMedia } from "@shaman/runs";
 import type { ObjectStore } from "@shaman/storage";
 import { listRetention } from "@shaman/tenancy";
 
 /** Batches a turn, of one organization and of all objects: the rest waits for the next turn. */
 const BATCHES = 20;
 
-/** Deletes artifacts that are older than their organization keeps them, and objects that nothing refers to. */
+/**
+ * Deletes artifacts that are older than their organization keeps them, objects that nothing refers to, and images of tools
+ * whose runs are over.
+ */
 export const keepRetention = async (
   deps: { readonly db: Db; readonly store: ObjectStore },
   { signal }: { readonly signal: AbortSignal },
@@ -15,6 +18,9 @@ export const keepRetention = async (
     for (let batch = 0; batch < BATCHES && !signal.aborted; batch += 1) {
       if ((await expireArtifacts(deps, { orgId, days })) === 0) break;
     }
+  }
+  for (let batch = 0; batch < BATCHES && !signal.aborted; batch += 1) {
+    if ((await forgetStepMedia(deps)) === 0) break;
   }
   for (let batch = 0; batch < BATCHES && !signal.aborted; batch += 1) {
     if ((await collectObjects(deps, { signal })) === 0) return;

@@ -27,6 +27,8 @@ export type StepView = {
   readonly durationMs: number | null;
   /** How a model's answer came about, where there is something to say: other models that were asked, the cache. */
   readonly notes: JsonObject | null;
+  /** Images and documents that a tool gave to the model: what they were. */
+  readonly media: readonly { readonly mediaType: string; readonly bytes: number; readonly sha256: string }[] | null;
   readonly startedAt: Date;
   readonly finishedAt: Date | null;
 };
@@ -84,7 +86,8 @@ export const getRun = async (
       text: `SELECT s.id, s.task_id AS "taskId", s.position, s.kind, s.name, s.state, u.model,
           u.input_tokens AS "inputTokens", u.output_tokens AS "outputTokens", u.cost_usd::float8 AS "costUsd",
           s.child_task_id AS "childTaskId", s.server, s.duration_ms AS "durationMs",
-          s.output -> 'notes' AS notes, s.started_at AS "startedAt", s.finished_at AS "finishedAt"
+          s.output -> 'notes' AS notes, s.output -> 'media' AS media, s.started_at AS "startedAt",
+          s.finished_at AS "finishedAt"
         FROM step s LEFT JOIN usage u ON u.org_id = s.org_id AND u.step_id = s.id
         WHERE s.org_id = $1 AND s.run_id = $2 ORDER BY s.started_at, s.position LIMIT ${MAX_STEPS}`,
       values: [orgId, run.id],
