@@ -268,7 +268,7 @@ describe("a message", () => {
     );
   });
 
-  it.each([["image/png"], ["text/html"], ["application/octet-stream"]])(
+  it.each([["image/svg+xml"], ["text/html"], ["application/octet-stream"]])(
     "with a part of type %s is refused as such",
     async (type) => {
       const answer = await send(part({ raw: "aGk=", mediaType: type }));
@@ -285,6 +285,7 @@ describe("a message", () => {
       { parts: [{ raw: Buffer.alloc(512_000).toString("base64"), filename: "f" }] },
       "[file f]",
     ],
+    ["an image", { parts: [{ raw: "iVBORw0KGgo=", mediaType: "image/png", filename: "f" }] }, "[file f]"],
     ["data that is null", { parts: [{ data: null }] }, "null"],
     ["data nested 100 deep", { parts: [{ data: nested(100) }] }, "[[["],
     ["an empty text", { parts: [{ text: "" }, { text: "b" }] }, "\nb"],

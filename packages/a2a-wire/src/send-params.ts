@@ -17,7 +17,15 @@ export type SendParams = {
 };
 
 /** Media types our agents read. A text or data part without one is text/plain or application/json. */
-export const INPUT_MODES: readonly string[] = ["text/plain", "text/markdown", "application/json"];
+export const INPUT_MODES: readonly string[] = [
+  "text/plain",
+  "text/markdown",
+  "application/json",
+  "image/png",
+  "image/jpeg",
+  "image/gif",
+  "image/webp",
+];
 
 /** How deep data and metadata may be nested, as ProtoJSON readers have it. */
 export const MAX_DEPTH = 100;

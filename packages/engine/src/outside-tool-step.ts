@@ -1,7 +1,9 @@
 import { isJsonObject, toAppError, type JsonObject } from "@shaman/kernel";
 import type { Tool, ToolOutcome } from "@shaman/tools";
 import type { NoticePayload, StepRecord } from "@shaman/runs";
+import { z } from "zod";
 import { createNoticePipe } from "./notice-pipe.ts";
+import { readOutcome } from "./read-outcome.ts";
 import { BrokenOff } from "./run-failed.ts";
 import {
   hashOf,
@@ -14,7 +16,12 @@ import {
   type RunState,
   type StepEnd,
 } from "./run-state.ts";
-import { capText, markAsData, outcomeText } from "./tool-text.ts";
+import { capText, markAsData } from "./tool-text.ts";
+
+/** The step itself holds what its media are; their content is kept beside it. */
+const outsideOutput = toolOutput.extend({
+  media: z.array(z.object({ mediaType: z.string(), sha256: z.string(), bytes: z.int() })).default([]),
+});
 
 /**
  * Calls a tool of an MCP server. One that is not safe to repeat is on record as started, under the lease, before it
@@ -34,7 +41,7 @@ export async function* outsideToolStep(state: RunState, plan: PlannedCall, tool:
   } as const;
   const recorded = recordedAt(state, { position, kind: "tool", inputHash });
   if (recorded !== undefined && recorded.state !== "started") {
-    return { kind: "result", ...toolOutput.parse(recorded.output) };
+    return recalledResult(state, recorded);
   }
   if (tool === undefined || (recorded !== undefined && !tool.repeatable)) {
     return yield* end(state, { ...step, state: "unknown" }, unknownOutcome(call.name));
@@ -56,11 +63,38 @@ export async function* outsideToolStep(state: RunState, plan: PlannedCall, tool:
     const told = tool.repeatable ? `The tool ${call.name} failed on our side.` : unknownOutcome(call.name);
     return yield* end(state, { ...step, state: tool.repeatable ? "failed" : "unknown", durationMs }, told);
   }
-  const text = markAsData(`the tool ${call.name}`, capText(outcomeText(outcome), state.input.toolOutputBytes));
-  const output = { text, isError: outcome.isError };
-  yield tell(state, { ...step, state: outcome.isError ? "failed" : "done", output, durationMs });
-  return { kind: "result", ...output };
+  return yield* conclude(state, { ...step, state: outcome.isError ? "failed" : "done", durationMs }, outcome);
 }
+
+/** Records what the tool gave, its media beside the step, and gives it to the model. */
+async function* conclude(state: RunState, step: StepRecord, outcome: ToolOutcome): Events<StepEnd> {
+  const { text, media } = readOutcome(outcome, state.room);
+  const told = markAsData(`the tool ${step.name}`, capText(text, state.input.toolOutputBytes));
+  const output = { text: told, isError: outcome.isError };
+  if (media.length === 0) {
+    yield tell(state, { ...step, output });
+    return { kind: "result", ...output };
+  }
+  const about = media.map(({ mediaType, sha256, base64 }) => ({
+    mediaType,
+    sha256,
+    bytes: Buffer.byteLength(base64, "base64"),
+  }));
+  const contents = media.map(({ sha256, base64 }) => ({ sha256, base64 }));
+  yield tell(state, { ...step, output: { ...output, media: about }, media: contents });
+  return { kind: "result", ...output, media };
+}
+
+/** A recorded result with its media: the model's next step may have been asked with exactly these. */
+export const recalledResult = ({ room }: RunState, { output, media: contents = [] }: StepRecord): StepEnd => {
+  const { media: about, ...told } = outsideOutput.parse(output);
+  const media = about.flatMap(({ mediaType, sha256, bytes }) => {
+    room.take(bytes);
+    const content = contents.find((one) => one.sha256 === sha256);
+    return content === undefined ? [] : [{ mediaType, ...content }];
+  });
+  return { kind: "result", ...told, ...(media.length > 0 && { media }) };
+};
 
 const unknownOutcome = (name: string): string =>
   `The call of ${name} was interrupted, and its outcome is unknown: it may or may not have happened. It was not repeated. Find out before you call it again.`;

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import type { AgentDefinition } from "@shaman/agents";
 import type { JsonObject } from "@shaman/kernel";
 import type { Model, ModelRequest, ToolCall } from "@shaman/llm";
@@ -39,6 +40,24 @@ const tool = (name: string, run: RunTool, fields: Partial<Tool> = {}): Tool => (
   ...fields,
 });
 const call = (name: string, input: JsonObject = {}): ToolCall => ({ id: `id-${name}`, name, input });
+
+const PNG = Buffer.from(
+  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==",
+  "base64",
+);
+const PDF = Buffer.from("%PDF-1.7\n%%EOF\n");
+const sha256Of = (bytes: Buffer): string => createHash("sha256").update(bytes).digest("hex");
+
+/** Gives a picture, a document, and a sound that no model takes. */
+const camera = tool("snap", async () => ({
+  content: [
+    { type: "text", text: "Here:" },
+    { type: "image", mediaType: "image/PNG", base64: PNG.toString("base64") },
+    { type: "resource", uri: "file:///b", mediaType: "application/pdf", base64: PDF.toString("base64") },
+    { type: "resource", uri: "audio:", mediaType: "audio/wav", base64: "AAAA" },
+  ],
+  isError: false,
+}));
 
 /** One turn that calls these tools, and a last one. */
 const run = async (input: {
@@ -152,7 +171,7 @@ describe("tools of a server", () => {
     };
     const { results } = await run({ tools: [tool("mixed", async () => outcome)], calls: [call("mixed")] });
     expect(results[0]?.output).toContain(
-      '[image image/png, 3 bytes]\n[resource file:///a text/plain]\ninside\n{"stock":3}',
+      '[image image/png, 3 bytes, not shown]\n[resource file:///a text/plain]\ninside\n{"stock":3}',
     );
     const huge = await run({
       tools: [tool("huge", async () => text("ä".repeat(1_000_000)))],
@@ -163,6 +182,64 @@ describe("tools of a server", () => {
       `${"ä".repeat(500)}\n[cut here: these are the first 1001 of 2000000 bytes]`,
     );
     expect(huge.results[0]?.output).not.toContain("\ufffd");
+  });
+
+  test("give images and documents, which the model is shown and the step only names", async () => {
+    const { results, steps, requests, events } = await run({ tools: [camera], calls: [call("snap")] });
+    expect(results[0]?.output).toContain(
+      `Here:\n[image image/PNG, ${PNG.byteLength} bytes, attachment 1]\n[resource file:///b application/pdf, ${PDF.byteLength} bytes, attachment 2]\n[resource audio: audio/wav, 3 bytes, not shown]`,
+    );
+    const shown = [
+      { mediaType: "image/png", sha256: sha256Of(PNG), base64: PNG.toString("base64") },
+      { mediaType: "application/pdf", sha256: sha256Of(PDF), base64: PDF.toString("base64") },
+    ];
+    expect(results[0]?.media).toEqual(shown);
+    const [, step] = steps;
+    expect(step).toMatchObject({
+      output: { media: shown.map(({ mediaType, sha256 }) => ({ mediaType, sha256, bytes: expect.any(Number) })) },
+      media: shown.map(({ sha256, base64 }) => ({ sha256, base64 })),
+    });
+    expect(JSON.stringify(step?.output)).not.toContain(PNG.toString("base64"));
+    expect(requests).toHaveLength(2);
+    expect(events.at(-1)).toEqual({ type: "completed" });
+  });
+
+  test("whose image was recorded give the same one to an attempt that goes on, also where they are gone by then", async () => {
+    let snapped = 0;
+    const counted = { ...camera, run: (...args: Parameters<Tool["run"]>) => ((snapped += 1), camera.run(...args)) };
+    const whole = await run({ tools: [counted], calls: [call("snap")] });
+    for (const tools of [[counted], []]) {
+      for (const count of [2, 3]) {
+        const again = await run({ tools, calls: [call("snap")], recorded: whole.steps.slice(0, count) });
+        expect(again.events.at(-1)).toEqual({ type: "completed" });
+        if (count === 2) expect(again.results).toEqual(whole.results);
+      }
+    }
+    expect(snapped).toBe(1);
+  });
+
+  test("that give another image than was recorded would be a replay that diverged", async () => {
+    const { steps } = await run({ tools: [camera], calls: [call("snap")] });
+    const swapped: StepRecord[] = JSON.parse(JSON.stringify(steps).replaceAll(sha256Of(PNG), sha256Of(PDF)));
+    const { events } = await run({ tools: [camera], calls: [call("snap")], recorded: swapped });
+    expect(events.at(-1)).toMatchObject({ type: "failed", failure: { code: "replay_diverged" } });
+  });
+
+  test("may give a task so much of images and no more: the rest is named", async () => {
+    const big = Buffer.concat([PNG, Buffer.alloc(5 * 1024 * 1024)]).toString("base64");
+    const content = Array.from({ length: 4 }, () => ({ type: "image" as const, mediaType: "image/png", base64: big }));
+    const { results } = await run({
+      tools: [tool("album", async () => ({ content, isError: false }))],
+      calls: [call("album")],
+    });
+    expect(results[0]?.media).toHaveLength(3);
+    expect(results[0]?.output).toContain("attachment 3]\n[image image/png, 5242950 bytes, not shown]");
+    const small = { type: "image" as const, mediaType: "image/png", base64: PNG.toString("base64") };
+    const many = await run({
+      tools: [tool("album", async () => ({ content: Array.from({ length: 60 }, () => small), isError: false }))],
+      calls: [call("album")],
+    });
+    expect(many.results[0]?.media).toHaveLength(50);
   });
 
   test("that fail on our side end the call and not the run", async () => {

@@ -2,6 +2,7 @@ import type { PlatformTool } from "@shaman/agents";
 import { contentHash, parsedJsonObject } from "@shaman/runs";
 import type { Json, JsonObject } from "@shaman/kernel";
 import { runPlatformTool, type PlatformOutcome } from "@shaman/tools";
+import { messageMedia } from "./media.ts";
 import { messageText } from "./message-text.ts";
 import {
   hashOf,
@@ -114,10 +115,13 @@ const recall = async (state: RunState, name: string | undefined): Promise<StepEn
   return done(markAsData(`the agent ${value.agent} as ${name}`, JSON.stringify(value.value)));
 };
 
-const answered = (output: Json | undefined): { readonly text: string; readonly isError: boolean } => {
+const answered = (output: Json | undefined): Omit<Extract<StepEnd, { kind: "result" }>, "kind"> => {
   const asTool = toolOutput.safeParse(output);
   if (asTool.success) return asTool.data;
-  return { text: `The caller answered: ${messageText(parsedJsonObject.parse(output))}`, isError: false };
+  const message = parsedJsonObject.parse(output);
+  const media = messageMedia(message);
+  const text = `The caller answered: ${messageText(message)}`;
+  return { text, isError: false, ...(media.length > 0 && { media }) };
 };
 
 const artifactText = ({ artifact }: Extract<PlatformOutcome, { kind: "artifact" }>): string =>

@@ -1,5 +1,5 @@
 import type { AgentDefinition } from "@shaman/agents";
-import { AppError } from "@shaman/kernel";
+import { AppError, type JsonObject } from "@shaman/kernel";
 import type { Model, ModelEvent, ModelRequest, ToolCall } from "@shaman/llm";
 import type { StepRecord } from "@shaman/runs";
 import { describe, expect, test } from "vitest";
@@ -65,6 +65,10 @@ const scripted = (script: Script) => {
 const write = (id: string): ToolCall => ({ id, name: "write_artifact", input: { name: `${id}.txt`, content: id } });
 const ask = (id: string): ToolCall => ({ id, name: "request_input", input: { question: "Which size?" } });
 
+const PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==";
+const PICTURE = { raw: PNG, mediaType: "image/png", filename: "a.png" };
+const SEEN = { mediaType: "image/png", base64: PNG, sha256: expect.stringMatching(/^[0-9a-f]{64}$/) };
+
 const THREE_TURNS: readonly Turn[] = [
   { text: ["Be", "gun"], calls: [write("a")] },
   { calls: [write("b"), write("c")] },
@@ -128,6 +132,39 @@ const run = async (script: Script, overrides: Partial<RunAgentInput> = {}) => {
 
 const failureCode = (event: EngineEvent | undefined): string | undefined =>
   event?.type === "failed" ? event.failure.code : undefined;
+
+describe("a message with images", () => {
+  const asked = (...parts: readonly JsonObject[]) =>
+    run(byTurn([{ text: ["A cat"] }]), { message: { messageId: "m1", role: "ROLE_USER", parts } });
+  const userOf = ({ requests }: Awaited<ReturnType<typeof run>>) => requests[0]?.messages.at(-1);
+
+  test("shows them to the model beside its words", async () => {
+    const user = userOf(await asked({ text: "what is this?" }, PICTURE));
+    expect(user).toEqual({ role: "user", text: "what is this?\n[file a.png]", media: [SEEN] });
+    const urlSafe = PNG.replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+    expect(userOf(await asked({ ...PICTURE, raw: urlSafe, mediaType: "image/PNG; q=1" }))).toMatchObject({
+      media: [SEEN],
+    });
+  });
+
+  test.each<readonly [string, JsonObject]>([
+    ["of a type that no model takes", { ...PICTURE, mediaType: "image/svg+xml" }],
+    ["without a type", { raw: PNG, filename: "a.png" }],
+    ["that is something else than it says", { ...PICTURE, mediaType: "image/jpeg" }],
+    ["that is empty", { ...PICTURE, raw: "" }],
+    ["that lies elsewhere", { url: "https://example.com/a.png", mediaType: "image/png", filename: "a.png" }],
+  ])("names one %s and shows nothing", async (_, part) => {
+    const user = userOf(await asked(part));
+    expect(user).toEqual({ role: "user", text: expect.stringContaining("[file a.png") });
+  });
+
+  test("is a replay that diverged where another image is in its place", async () => {
+    const { steps } = await asked(PICTURE);
+    const message = { messageId: "m1", role: "ROLE_USER", parts: [{ ...PICTURE, raw: `${PNG.slice(0, -8)}AAAABBBB` }] };
+    const { last } = await run(byTurn([]), { message, recorded: steps });
+    expect(failureCode(last)).toBe("replay_diverged");
+  });
+});
 
 describe("a run without interruption", () => {
   test("numbers its steps across turns and tools, and tells the model each result", async () => {
@@ -293,6 +330,17 @@ describe("request_input", () => {
       results: [{ toolCallId: "q", toolName: "request_input", output: "The caller answered: XL", isError: false }],
     });
     expect(last).toEqual({ type: "completed" });
+  });
+
+  test("takes an image for an answer", async () => {
+    const script = byTurn([{ calls: [ask("q")] }, { text: ["Thanks"] }]);
+    const asked = await run(script);
+    const recorded = asked.steps.map((step) =>
+      step.kind === "input" ? { ...step, state: "done" as const, output: { parts: [PICTURE] } } : step,
+    );
+    const { requests } = await run(script, { recorded });
+    const output = "The caller answered: [file a.png]";
+    expect(requests[0]?.messages.at(-1)).toMatchObject({ results: [{ output, media: [SEEN] }] });
   });
 
   test("lets the calls beside it come to their end first, and keeps their results", async () => {

@@ -3,6 +3,7 @@ import { abortAfter, AppError, publicMessageOf, toAppError, type Json } from "@s
 import {
   isRetryableModelError,
   modelStepUsage,
+  withoutContent,
   type ModelMessage,
   type ModelNotes,
   type ToolCall,
@@ -13,6 +14,7 @@ import { callAgentSpec, PLATFORM_TOOL_SPECS, type Tool, type ToolSet } from "@sh
 import { z } from "zod";
 import { createMeter, limitReached, refuse } from "./budget.ts";
 import type { EngineEvent, Failure, Suspension } from "./engine-event.ts";
+import { createMediaRoom, messageMedia } from "./media.ts";
 import { messageText } from "./message-text.ts";
 import { BrokenOff, RunFailed, RunSuspended } from "./run-failed.ts";
 import {
@@ -57,6 +59,7 @@ export async function* runAgent(deps: EngineDeps, input: RunAgentInput): Events 
       input,
       recorded: new Map(input.recorded.map((step) => [step.position, step])),
       meter,
+      room: createMediaRoom(),
       messages: openingMessages(input),
       tools,
       signal: deadline.signal,
@@ -147,7 +150,8 @@ const openingMessages = ({ definition, message, memory }: RunAgentInput): ModelM
   for (const earlier of memory) {
     messages.push({ role: "user", text: earlier.prompt }, { role: "assistant", text: earlier.answer, toolCalls: [] });
   }
-  messages.push({ role: "user", text: prompt });
+  const media = messageMedia(message);
+  messages.push({ role: "user", text: prompt, ...(media.length > 0 && { media }) });
   return messages;
 };
 
@@ -168,7 +172,8 @@ async function* modelStep(state: RunState): Events<ModelOutput> {
   const { position } = state;
   const name = input.modelName;
   // Tools of servers are no part of it: which of them can be reached may differ from attempt to attempt.
-  const inputHash = hashOf([name, input.definition.temperature ?? null, input.definition.tools, state.messages]);
+  const messages = state.messages.map(withoutContent);
+  const inputHash = hashOf([name, input.definition.temperature ?? null, input.definition.tools, messages]);
   const done = recordedAt(state, { position, kind: "model", inputHash });
   if (done !== undefined) {
     state.meter.replayedModel();

@@ -1,7 +1,7 @@
 import { hash } from "node:crypto";
 import type { AgentDefinition } from "@shaman/agents";
 import { canonicalJson, type Json, type JsonObject } from "@shaman/kernel";
-import type { Model, ModelMessage, ModelUsage, ToolCall } from "@shaman/llm";
+import type { Media, Model, ModelMessage, ModelUsage, ToolCall } from "@shaman/llm";
 import type { SharedValue, StepRecord } from "@shaman/runs";
 import type { Tool, ToolSet } from "@shaman/tools";
 import { z } from "zod";
@@ -9,6 +9,7 @@ import type { RemoteTask } from "@shaman/a2a-wire";
 import type { AgentCalls, OutsideAgent } from "./agent-calls.ts";
 import type { Budget, Meter } from "./budget.ts";
 import type { EngineEvent, Suspension } from "./engine-event.ts";
+import type { MediaRoom } from "./media.ts";
 import { RunFailed } from "./run-failed.ts";
 
 export type EngineDeps = {
@@ -67,6 +68,7 @@ export type RunState = {
   readonly input: RunAgentInput;
   readonly recorded: ReadonlyMap<number, StepRecord>;
   readonly meter: Meter;
+  readonly room: MediaRoom;
   readonly messages: ModelMessage[];
   /** The agent's tools beyond the platform's own, by name. */
   readonly tools: ReadonlyMap<string, Tool>;
@@ -97,7 +99,13 @@ export type PlannedCall = {
 
 /** What a step came to for the model, or why it came to nothing yet. */
 export type StepEnd =
-  | { readonly kind: "result"; readonly text: string; readonly isError: boolean }
+  | {
+      readonly kind: "result";
+      readonly text: string;
+      readonly isError: boolean;
+      /** What the text names as attachments, in their order. */
+      readonly media?: readonly Media[];
+    }
   | { readonly kind: "suspended"; readonly suspension: Suspension };
 
 export type Events<R = void> = AsyncGenerator<EngineEvent, R, undefined>;

@@ -8,19 +8,10 @@ import { refuse } from "./budget.ts";
 import { callStep } from "./call-step.ts";
 import type { Suspension } from "./engine-event.ts";
 import { mergeBranches } from "./merge-branches.ts";
-import { outsideToolStep } from "./outside-tool-step.ts";
+import { outsideToolStep, recalledResult } from "./outside-tool-step.ts";
 import { platformStep } from "./platform-step.ts";
 import { RunSuspended } from "./run-failed.ts";
-import {
-  hashOf,
-  recordedAt,
-  tell,
-  toolOutput,
-  type Events,
-  type PlannedCall,
-  type RunState,
-  type StepEnd,
-} from "./run-state.ts";
+import { hashOf, recordedAt, tell, type Events, type PlannedCall, type RunState, type StepEnd } from "./run-state.ts";
 
 /** Calls of one answer that run side by side; the others wait for one of them. */
 const MAX_SIDE_BY_SIDE = 16;
@@ -42,7 +33,8 @@ export async function* toolSteps(state: RunState, calls: readonly ToolCall[]): E
     const results = ends.flatMap((end, i): ToolResult[] => {
       const call = calls[i];
       if (end.kind === "suspended" || call === undefined) return [];
-      return [{ toolCallId: call.id, toolName: call.name, output: end.text, isError: end.isError }];
+      const { text: output, isError, media } = end;
+      return [{ toolCallId: call.id, toolName: call.name, output, isError, ...(media && { media }) }];
     });
     const suspension = firstSuspension(ends);
     if (suspension !== undefined) throw new RunSuspended(suspension);
@@ -117,7 +109,8 @@ async function* failedStep(state: RunState, { call, position }: PlannedCall, tex
   const kind = call.name === CALL_AGENT && state.deps.calls.listed.length > 0 ? "call" : "tool";
   const inputHash = hashOf([call.name, call.input]);
   const recorded = recordedAt(state, { position, kind, inputHash });
-  if (recorded !== undefined) return { kind: "result", ...toolOutput.parse(recorded.output) };
+  // Of a tool too that was there when it was called, and is not any more.
+  if (recorded !== undefined) return recalledResult(state, recorded);
   const output = { text, isError: true };
   yield tell(state, { position, kind, name: call.name, inputHash, state: "failed", input: call.input, output });
   return { kind: "result", ...output };
