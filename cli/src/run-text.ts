@@ -24,7 +24,9 @@ const textOfPart = (part: unknown): string => {
   if ("text" in part && typeof part.text === "string") return part.text;
   if ("data" in part) return JSON.stringify(part.data);
   if ("url" in part && typeof part.url === "string") return `[${part.url}]`;
-  return "raw" in part ? "[bytes]" : "";
+  if (!("raw" in part) || typeof part.raw !== "string") return "";
+  const type = "mediaType" in part && typeof part.mediaType === "string" ? part.mediaType : "file";
+  return `[${type}, ${Buffer.byteLength(part.raw, "base64")} bytes]`;
 };
 
 export const textOfMessage = (message: JsonObject | undefined): string =>

@@ -99,13 +99,22 @@ const describe = (run: RunDetail, nowMs: number): string => {
 const modelNotes = z.object({
   tried: z.array(z.object({ model: z.string(), code: z.string(), message: z.string() })).default([]),
   cached: z.boolean().default(false),
+  mediaRefused: z.string().optional(),
 });
 
 const notesOf = (step: StepView): string[] => {
+  const given = (step.media ?? []).map(
+    ({ mediaType, bytes }) => `step ${step.position}: ${step.name} gave ${safe(mediaType)}, ${bytes} bytes\n`,
+  );
   const parsed = modelNotes.safeParse(step.notes);
-  if (!parsed.success) return [];
-  const { tried, cached } = parsed.data;
+  return parsed.success ? [...given, ...modelNotesOf(step, parsed.data)] : given;
+};
+
+const modelNotesOf = (step: StepView, { tried, cached, mediaRefused }: z.output<typeof modelNotes>): string[] => {
   const lines = tried.map(({ model, message }) => `step ${step.position}: ${model} did not answer: ${safe(message)}\n`);
   if (tried.length > 0) lines.push(`step ${step.position}: ${step.model ?? "another model"} answered\n`);
+  if (mediaRefused !== undefined) {
+    lines.push(`step ${step.position}: answered without images, which were refused: ${safe(mediaRefused)}\n`);
+  }
   return cached ? [...lines, `step ${step.position}: answered from the cache\n`] : lines;
 };
