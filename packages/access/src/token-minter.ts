@@ -1,5 +1,5 @@
-import { hash, randomBytes } from "node:crypto";
-import type { Clock } from "@shaman/kernel";
+import { hash } from "node:crypto";
+import { randomText, type Clock } from "@shaman/kernel";
 import { SignJWT } from "jose";
 import type { InternalJwtKeys } from "./internal-jwt-keys.ts";
 import { importHmacKey } from "./hmac-key.ts";
@@ -40,7 +40,7 @@ export const createTokenMinter = async (deps: {
         aud: TOKEN_AUDIENCE,
         iat,
         exp: iat + Math.min(lifetimeSeconds, MAX_TOKEN_LIFETIME_SECONDS),
-        jti: randomBytes(18).toString("base64url"),
+        jti: randomText(29),
         htm: request.method,
         htu: request.path,
         bh: bodyHash(request.body),

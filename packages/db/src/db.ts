@@ -59,6 +59,19 @@ const COMMIT = { name: "commit", text: "COMMIT" };
 const SET_ORG = "SELECT set_config('app.org_id', $1, true)";
 const SET_ORG_DURABLE_LATER = `${SET_ORG}, set_config('synchronous_commit', 'off', true)`;
 
+/** What a connection was used for: the statements it has prepared, and how often. */
+type Used = { readonly names: Set<string>; batches: number };
+
+const DISCARD_PLANS = { name: "discard_plans", text: "DISCARD PLANS" };
+const FIRST_NEW_PLANS = 64;
+
+/**
+ * Whether plans are made anew before this batch of a connection: at the 64th, the 256th and so on. On an empty table a
+ * wrong index costs what the right one does, and the choice between them would stay while the table grows.
+ */
+const plansAnew = (batches: number): boolean =>
+  batches >= FIRST_NEW_PLANS && Number.isInteger(Math.log2(batches / FIRST_NEW_PLANS) / 2);
+
 /** bigint columns hold counts and positions here, all far below 2^53. */
 const types = {
   getTypeParser: (oid: number, format?: "text" | "binary") =>
@@ -115,7 +128,7 @@ export const createDb = (input: {
   pool.on("connect", (client) => client.on("error", () => undefined));
 
   const full = input.keepFull === true ? keepFull(pool, { size: input.poolSize, onError: input.onError }) : undefined;
-  const knownStatements = new WeakMap<pg.PoolClient, Set<string>>();
+  const usedBy = new WeakMap<pg.PoolClient, Used>();
   const runBatch = (client: pg.PoolClient, statements: readonly Statement[]): Promise<readonly pg.QueryResult[]> =>
     new Promise((resolve, reject) => {
       client.query(
@@ -152,21 +165,24 @@ export const createDb = (input: {
 
   const batch: Db["batch"] = async (orgId, statements, options = {}) => {
     const client = await connect(pool);
-    const known = knownStatements.get(client) ?? new Set<string>();
-    knownStatements.set(client, known);
+    const used = usedBy.get(client) ?? { names: new Set(), batches: 0 };
+    usedBy.set(client, used);
+    used.batches += 1;
     let broken = false;
     const scope =
       options.durable === "later"
         ? { name: "set_org_durable_later", text: SET_ORG_DURABLE_LATER, values: [orgId] }
         : { name: "set_org", text: SET_ORG, values: [orgId] };
     try {
-      const results = await runBatch(client, [scope, ...statements]);
-      for (const { name } of statements) if (name !== undefined) known.add(name);
-      return results.slice(1).map((result) => ({ rows: result.rows, rowCount: result.rowCount ?? 0 }));
+      const before = plansAnew(used.batches) ? [DISCARD_PLANS, scope] : [scope];
+      const results = await runBatch(client, [...before, ...statements]);
+      for (const { name } of statements) if (name !== undefined) used.names.add(name);
+      return results.slice(before.length).map((result) => ({ rows: result.rows, rowCount: result.rowCount ?? 0 }));
     } catch (error) {
       // The server prepared what came before the error and nothing after it; the client cannot tell which.
       broken =
-        !(error instanceof pg.DatabaseError) || statements.some(({ name }) => name === undefined || !known.has(name));
+        !(error instanceof pg.DatabaseError) ||
+        statements.some(({ name }) => name === undefined || !used.names.has(name));
       throw error;
     } finally {
       client.release(broken);

@@ -33,7 +33,8 @@ const POOL_BYTES = 4096;
 const pool = new Uint8Array(POOL_BYTES);
 let poolAt = POOL_BYTES;
 
-const randomChars = (count: number): string => {
+/** Unguessable text of this many characters, each worth 5 bits. Far cheaper than asking for a few random bytes each time. */
+export const randomText = (count: number): string => {
   if (poolAt + count > POOL_BYTES) {
     randomFillSync(pool);
     poolAt = 0;
@@ -56,7 +57,7 @@ const timeChars = (atMs: number): string => {
 
 /** A new id such as `run_01kb…`: 48 bits of milliseconds, then 80 random bits, so that ids sort by creation time. */
 export const newId = (kind: IdKind, atMs: number = Date.now()): string =>
-  `${kind}_${timeChars(atMs)}${randomChars(RANDOM_CHARS)}`;
+  `${kind}_${timeChars(atMs)}${randomText(RANDOM_CHARS)}`;
 
 /** Whether `text` has the form of an id of this kind; says nothing about existence. */
 export const isId = (kind: IdKind, text: string): boolean =>

@@ -11,6 +11,7 @@ import {
   Worker,
 } from "bullmq";
 import type { Redis } from "ioredis";
+import { setImmediate } from "node:timers/promises";
 import pg from "pg";
 import { openRedis } from "./redis.ts";
 import { settledWithin } from "./settled-within.ts";
@@ -75,7 +76,8 @@ type BullWorker = Worker<unknown, null, string, IQueueBackend>;
 
 type Backing = {
   readonly factory: BackendFactory;
-  readonly afterAdd: (orgId: string) => Promise<void>;
+  /** Tells that an add is on its way, in order behind it. */
+  readonly announce: (orgId: string, added: Promise<unknown>) => Promise<void>;
   readonly onAdded: JobQueue["onAdded"];
   readonly close: () => Promise<void>;
 };
@@ -115,7 +117,7 @@ const createJobQueue = (options: JobQueueOptions, backing: Backing): JobQueue =>
   };
 
   const addAndTell = async (job: WakeUp): Promise<void> => {
-    await queueOf(job.orgId).add(job.name, job.data, {
+    const added = queueOf(job.orgId).add(job.name, job.data, {
       jobId: job.jobId,
       priority: job.priority,
       attempts: 1,
@@ -123,7 +125,7 @@ const createJobQueue = (options: JobQueueOptions, backing: Backing): JobQueue =>
       removeOnFail: true,
       ...(job.delayMs !== undefined && job.delayMs > 0 && { delay: job.delayMs }),
     });
-    await backing.afterAdd(job.orgId);
+    await Promise.all([added, backing.announce(job.orgId, added)]);
   };
 
   const taken = (orgId: string, job: Job | undefined): TakenWakeUp | undefined => {
@@ -201,7 +203,8 @@ export const createPostgresJobQueue = (
   });
   return createJobQueue(options, {
     factory: (name) => root.forQueue(name),
-    afterAdd: () => Promise.resolve(),
+    // BullMQ tells by itself.
+    announce: () => Promise.resolve(),
     onAdded: (handler) =>
       listener.listen(BULLMQ_CHANNEL, (name) => {
         const orgId = orgOfQueue(name);
@@ -226,8 +229,10 @@ export const createRedisJobQueue = (options: JobQueueOptions & { readonly url: S
   root.on("error", options.onError);
   return createJobQueue(options, {
     factory: (name) => root.forQueue(name),
-    // Only now: BullMQ sends the add some turns later than it is asked to.
-    afterAdd: async (orgId) => {
+    announce: async (orgId, added) => {
+      // BullMQ sends an add within the turn that asks for it, unless there is no connection yet.
+      const isConnected = redis.status === "ready";
+      await (isConnected ? setImmediate() : added.catch(() => undefined));
       await redis.publish(ADDED_CHANNEL, orgId).catch(() => undefined);
     },
     onAdded: async (handler) => {

@@ -1,5 +1,22 @@
 import { AppError, type Secret } from "@shaman/kernel";
 import { Redis } from "ioredis";
+import type { Socket } from "node:net";
+
+/**
+ * What one turn of the event loop asks for leaves in one packet. ioredis's own way to do that (enableAutoPipelining) makes
+ * an object of all its commands for each packet, and lets a packet wait until the one before it is answered.
+ */
+class PacketRedis extends Redis {
+  override sendCommand(...args: Parameters<Redis["sendCommand"]>): ReturnType<Redis["sendCommand"]> {
+    // There is none before it connects.
+    const stream: Socket | undefined = this.stream;
+    if (stream?.writableCorked === 0) {
+      stream.cork();
+      setImmediate(() => stream.uncork());
+    }
+    return super.sendCommand(...args);
+  }
+}
 
 /**
  * A Redis connection for commands. A producer fails at once while Redis is away instead of piling commands up;
@@ -11,11 +28,9 @@ export const openRedis = (input: {
   readonly patient: boolean;
   readonly onError: (error: Error) => void;
 }): Redis => {
-  const redis = new Redis(input.url.reveal(), {
+  const redis = new PacketRedis(input.url.reveal(), {
     connectionName: input.name,
     enableOfflineQueue: input.patient,
-    // What one turn of the event loop asks for leaves in one packet.
-    enableAutoPipelining: true,
     maxRetriesPerRequest: null,
     connectTimeout: 5_000,
     retryStrategy: (attempt) => Math.min(100 * attempt, 2_000),

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { parsedJsonObject } from "./json-schema.ts";
-import { TASK_STATES } from "./states.ts";
+import { taskState } from "./states.ts";
 
 /** What a tool tells on its way, or what an agent's tools lack. */
 export const noticePayload = z.object({
@@ -21,7 +21,7 @@ export const runEvent = z.discriminatedUnion("type", [
   z.object({
     type: z.literal("task.status"),
     payload: z.object({
-      state: z.enum(TASK_STATES),
+      state: taskState,
       /** An A2A Message of the agent that explains the state. */
       message: parsedJsonObject.optional(),
       /** ISO 8601, UTC. */

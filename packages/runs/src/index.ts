@@ -48,7 +48,7 @@ export { reserveSpend } from "./spend.ts";
 export type { Reserved } from "./spend.ts";
 export { startStep } from "./start-step.ts";
 export type { StepStart } from "./start-step.ts";
-export { isInterrupted, isTerminal, RUN_STATES, TASK_STATES } from "./states.ts";
+export { isInterrupted, isTerminal, RUN_STATES } from "./states.ts";
 export type { RunState, TaskState, TerminalState } from "./states.ts";
 export { whenStepRecorded } from "./step-recorded.ts";
 export { collectObjects } from "./collect-objects.ts";

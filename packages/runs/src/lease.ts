@@ -1,9 +1,8 @@
-import { randomBytes } from "node:crypto";
 import type { Db, Row, SharedWork } from "@shaman/db";
-import type { JsonObject } from "@shaman/kernel";
+import { randomText, type JsonObject } from "@shaman/kernel";
 import { z } from "zod";
 import { FEW } from "./few.ts";
-import { TASK_STATES, type TaskState } from "./states.ts";
+import { taskState, type TaskState } from "./states.ts";
 import { waitsFor, type WaitsFor } from "./waits-for.ts";
 
 /** A run under this worker's lease. `epoch` is the fencing token of everything written for it. */
@@ -98,7 +97,7 @@ export const claimRun = async (
   db: Db,
   input: { readonly orgId: string; readonly runId: string; readonly leaseMs: number; readonly worker: string },
 ): Promise<LeasedRun | undefined> => {
-  const holder = `${input.worker}:${randomBytes(6).toString("base64url")}`;
+  const holder = `${input.worker}:${randomText(10)}`;
   const row = await db.together(input.orgId, claims, { run_id: input.runId, lease_ms: input.leaseMs, holder });
   return row === undefined ? undefined : toLeasedRun({ ...input, holder }, row);
 };
@@ -129,7 +128,7 @@ const toLeasedRun = (
   barrenClaims: row.barren_claims,
   limits: row.limits,
   used: { steps: row.steps, tokens: row.tokens, costUsd: row.cost_usd },
-  taskState: z.enum(TASK_STATES).parse(row.task_state),
+  taskState: taskState.parse(row.task_state),
   waitsFor: waitsFor.safeParse(row.waits_for).data,
   spendLimits: { organization: spendLimit.parse(row.organization_spend), key: spendLimit.parse(row.key_spend) },
   messages: row.messages ?? [],

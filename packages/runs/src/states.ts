@@ -1,5 +1,7 @@
-/** States of a task, as A2A has them. */
-export const TASK_STATES = [
+import { z } from "zod";
+
+/** State of a task, as A2A has them. */
+export const taskState = z.enum([
   "submitted",
   "working",
   "completed",
@@ -8,8 +10,8 @@ export const TASK_STATES = [
   "rejected",
   "input_required",
   "auth_required",
-] as const;
-export type TaskState = (typeof TASK_STATES)[number];
+]);
+export type TaskState = z.infer<typeof taskState>;
 
 const TERMINAL = ["completed", "failed", "canceled", "rejected"] as const;
 export type TerminalState = (typeof TERMINAL)[number];

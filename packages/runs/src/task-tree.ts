@@ -2,7 +2,7 @@ import type { Db } from "@shaman/db";
 import type { JsonObject } from "@shaman/kernel";
 import { z } from "zod";
 import { parsedJsonObject } from "./json-schema.ts";
-import { TASK_STATES, type TaskState } from "./states.ts";
+import { taskState, type TaskState } from "./states.ts";
 
 /** One task of a run's tree. */
 export type TreeTask = {
@@ -16,7 +16,7 @@ const treeTask = z.object({
   taskId: z.string(),
   parentTaskId: z.string().nullable(),
   agent: z.string(),
-  state: z.enum(TASK_STATES),
+  state: taskState,
 });
 
 /** All tasks of a run, parents before their children. */
@@ -50,7 +50,7 @@ SELECT c.state, c.status_message AS "statusMessage", spent.tokens, spent.cost AS
 FROM task c, spent WHERE c.org_id = $1 AND c.id = $3`;
 
 const childRow = z.object({
-  state: z.enum(TASK_STATES),
+  state: taskState,
   statusMessage: parsedJsonObject.nullable(),
   tokens: z.number(),
   costUsd: z.number(),

@@ -3,7 +3,7 @@ import type { JsonObject } from "@shaman/kernel";
 import { foldArtifacts, isWithdrawn, type ArtifactView } from "./artifacts.ts";
 import { runEvent } from "./events.ts";
 import { expiredArtifact } from "./expire-artifacts.ts";
-import { TASK_STATES, type TaskState } from "./states.ts";
+import { taskState, type TaskState } from "./states.ts";
 import { z } from "zod";
 
 /** A task as its caller may see it, together with the number of the last event that is part of it. */
@@ -80,7 +80,7 @@ const views: SharedWork<Wanted, Row | undefined> = {
 const chunkRow = z.array(runEvent);
 
 const toTaskView = (query: TaskQuery, row: Row): TaskView => {
-  const state = z.enum(TASK_STATES).parse(row.state);
+  const state = taskState.parse(row.state);
   const chunks = row.chunks === null ? [] : chunkRow.parse(row.chunks);
   const stored: readonly ArtifactView[] | null = row.artifacts;
   const artifacts = stored?.filter((artifact) => !isWithdrawn(artifact)) ?? foldArtifacts(chunks);
