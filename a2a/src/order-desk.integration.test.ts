@@ -177,7 +177,8 @@ beforeAll(async () => {
   const catalogue = await publicCatalogue();
   const everything = await everythingServer();
   closing.push(catalogue.close, everything.close);
-  shaman = await startShaman({ env: catalogue.env });
+  // Nobody dies here, and a slow machine should not look like it.
+  shaman = await startShaman({ env: { ...catalogue.env, LEASE_MS: "30000", LEASE_RENEW_MS: "1000" } });
   const techcorp = await shaman.givenOrg({
     "Tax.md": "---\nname: Tax\ndescription: Taxes\nexposed: true\nmodel: scripted/Tax.yaml\n---\nYou tax.\n",
     "Tax.yaml": JSON.stringify({ turns: [{ text: "Tax is 19 EUR." }] }),
