@@ -331,4 +331,17 @@ describe("outside agents", () => {
     expect(refused).toMatchObject({ code: 1, out: "" });
     expect(await run([...add, "--bearer", "--api-key"])).toMatchObject({ code: 2, out: "" });
   });
+
+  test("are refused where their card is not signed as it must be, and with keys that are none", async () => {
+    const partner = await shaman.givenOrg(AGENTS);
+    const add = ["external", "add", "Unsigned", `http://${partner.host}/a2a/v1/agents/Greeter`];
+    const unsigned = await run([...add, "--signed"]);
+    expect(unsigned).toMatchObject({ code: 1, out: "" });
+    expect(unsigned.err).toContain("has no signature");
+    const noFile = await run([...add, "--signed-by", "/no/such/keys.json"]);
+    expect(noFile).toMatchObject({ code: 2, out: "" });
+    expect(noFile.err).toContain("neither an address nor a file");
+    const inner = await run([...add, "--signed-by", "http://169.254.169.254/keys.json"]);
+    expect(inner).toMatchObject({ code: 1, out: "" });
+  });
 });

@@ -1,4 +1,5 @@
-import { addExternalAgent, type CredentialInput } from "@shaman/external";
+import { readFile } from "node:fs/promises";
+import { addExternalAgent, type AddExternalAgentInput, type CredentialInput } from "@shaman/external";
 import { unwrap, type Secret } from "@shaman/kernel";
 import { Option, type Command } from "commander";
 import { z } from "zod";
@@ -19,6 +20,8 @@ const input = z.object({
   clientAuth: z.enum(["basic", "body"]).default("basic"),
   fromEnv: z.string().optional(),
   repeatable: z.boolean().default(false),
+  signed: z.boolean().default(false),
+  signedBy: z.string().optional(),
   replace: z.boolean().default(false),
 });
 type Input = z.output<typeof input>;
@@ -48,6 +51,33 @@ const readCredential = async (cli: Cli, given: Input): Promise<CredentialInput |
   };
 };
 
+const MAX_KEY_SET_CHARS = 256 * 1024;
+
+/** Whose signature the card must have: a key set is an address, or a file. */
+const readSignature = async ({ signed, signedBy }: Input): Promise<AddExternalAgentInput["signature"]> => {
+  if (signedBy === undefined) return signed ? { kind: "jku" } : undefined;
+  if (/^https?:/i.test(signedBy)) return { kind: "jwksUrl", url: signedBy };
+  const text = await readFile(signedBy, "utf8").catch(() => {
+    throw usageError(`--signed-by: ${signedBy} is neither an address nor a file that can be read`);
+  });
+  const parsed = keySet.safeParse(text.slice(0, MAX_KEY_SET_CHARS));
+  if (!parsed.success) throw usageError(`--signed-by: ${signedBy} holds no JSON Web Key Set`);
+  return { kind: "keys", jwks: parsed.data };
+};
+
+const keySet = z
+  .string()
+  .transform((text, context) => {
+    try {
+      const value: unknown = JSON.parse(text);
+      return value;
+    } catch {
+      context.addIssue({ code: "custom", message: "is not JSON" });
+      return z.NEVER;
+    }
+  })
+  .pipe(z.object({ keys: z.array(z.unknown()) }));
+
 export const externalAdd = (parent: Command, cli: Cli): void =>
   addCommand(parent, cli, {
     signature: "add <name> <url>",
@@ -65,11 +95,14 @@ export const externalAdd = (parent: Command, cli: Cli): void =>
         .addOption(
           new Option("--repeatable", "it recognizes a message that it gets twice, so a call may be sent again"),
         )
+        .addOption(new Option("--signed", "its card must be signed, from now on by the keys that it names today"))
+        .addOption(new Option("--signed-by <keys>", "its card must be signed by a key of this JWKS: address or file"))
         .addOption(new Option("--replace", "put it in the place of the one with this name")),
     input,
     run: async ({ org, ...given }, show) => {
       const organization = await cli.organization(org);
       const credential = await readCredential(cli, given);
+      const signature = await readSignature(given);
       const deps = {
         db: cli.db(),
         clock: cli.clock,
@@ -85,6 +118,7 @@ export const externalAdd = (parent: Command, cli: Cli): void =>
           repeatable,
           replace,
           ...(credential !== undefined && { credential }),
+          ...(signature !== undefined && { signature }),
         }),
       );
       const { binding, version, url: address } = added.interface;
@@ -94,6 +128,7 @@ export const externalAdd = (parent: Command, cli: Cli): void =>
         json: added,
         text:
           `Registered ${added.name}: ${safe(added.title)}, by ${binding} ${version} at ${safe(address)}, ${where}.\n` +
+          (added.signedBy === null ? "" : `Its card is signed; checked with ${safe(added.signedBy)}.\n`) +
           `Try it: ./shaman external test ${added.name} --org ${organization.slug}\n`,
       });
     },

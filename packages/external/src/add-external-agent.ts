@@ -7,6 +7,7 @@ import { seal, secretIdentity, type SecretKeys } from "@shaman/secrets";
 import { z } from "zod";
 
 import { chooseInterface, type SupportedInterface } from "./card.ts";
+import { jwkSet, type CardTrust } from "./card-signature.ts";
 import { credentialInput, planCredential, type PlannedCredential } from "./credential.ts";
 import { CARD_COLUMNS, cardValues, externalAgentResource } from "./external-agent.ts";
 import { findCard, type CachedCard } from "./fetch-card.ts";
@@ -27,6 +28,16 @@ export const addExternalAgentInput = z.strictObject({
   credential: credentialInput.optional(),
   /** Whether it takes a message that it has seen before for the same message, so that sending it again does no harm. */
   repeatable: z.boolean().default(false),
+  /** Whose signature the card must have, now and whenever it is fetched again. Absent: none is demanded. */
+  signature: z
+    .discriminatedUnion("kind", [
+      /** By a key at the address that its signature names now; it may not name another one later. */
+      z.strictObject({ kind: z.literal("jku") }),
+      z.strictObject({ kind: z.literal("jwksUrl"), url: z.string().max(2_000) }),
+      /** By a key of this JSON Web Key Set. */
+      z.strictObject({ kind: z.literal("keys"), jwks: jwkSet }),
+    ])
+    .optional(),
   /** Takes the place of an agent of this name, keeping its id and figures. */
   replace: z.boolean().default(false),
 });
@@ -39,6 +50,8 @@ export type AddedExternalAgent = {
   readonly title: string;
   readonly interface: SupportedInterface;
   readonly credentialOrigin: string | null;
+  /** Where the keys are by which the card's signature was checked; null where nobody checked one. */
+  readonly signedBy: string | null;
 };
 
 const CREATE = "externalAgent:create";
@@ -50,7 +63,33 @@ type Plan = {
   readonly replace: boolean;
   readonly cached: CachedCard;
   readonly chosen: SupportedInterface;
+  readonly trust: CardTrust | null;
   readonly credential: PlannedCredential | undefined;
+};
+
+type Wanted = z.output<typeof addExternalAgentInput>["signature"];
+
+/** What is demanded of the first card already. */
+const trustOf = async (deps: AddExternalAgentDeps, wanted: Wanted): Promise<Result<CardTrust | undefined>> => {
+  switch (wanted?.kind) {
+    case undefined:
+    case "jku":
+      return ok(undefined);
+    case "jwksUrl": {
+      const checked = await deps.outbound.checkUrl(wanted.url);
+      return checked.ok ? ok({ kind: "jwksUrl", url: wanted.url }) : checked;
+    }
+    case "keys":
+      if (wanted.jwks.length > 0) return ok({ kind: "keys", keys: wanted.jwks });
+      return err(userError("invalid_input", "The key set holds no public key with a kid that could sign a card."));
+  }
+};
+
+/** From now on the keys are there and nowhere else: whoever can change the card could name other ones. */
+const pin = (signedBy: string | undefined): Result<CardTrust> => {
+  if (signedBy !== undefined) return ok({ kind: "jwksUrl", url: signedBy });
+  const message = "The card has no signature that names where its key is (jku), so that it cannot be checked.";
+  return err(userError("external_card_unsigned", message));
 };
 
 const plan = async (
@@ -59,12 +98,17 @@ const plan = async (
   input: z.output<typeof addExternalAgentInput>,
   signal: AbortSignal,
 ): Promise<Result<Plan>> => {
-  const cached = await findCard(deps, { address: input.url, signal });
+  const demanded = await trustOf(deps, input.signature);
+  if (!demanded.ok) return demanded;
+  const cached = await findCard(deps, { address: input.url, trust: demanded.value, signal });
   if (!cached.ok) return cached;
+  const pinned = input.signature?.kind === "jku" ? pin(cached.value.card.signedBy) : demanded;
+  if (!pinned.ok) return pinned;
+  const trust = pinned.value ?? null;
   const chosen = chooseInterface(cached.value.card);
   if (!chosen.ok) return chosen;
   const { name, repeatable, replace } = input;
-  const without = { orgId, name, repeatable, replace, cached: cached.value, chosen: chosen.value };
+  const without = { orgId, name, repeatable, replace, trust, cached: cached.value, chosen: chosen.value };
   if (input.credential === undefined) return ok({ ...without, credential: undefined });
   const credential = planCredential(cached.value.card, input.credential, new URL(chosen.value.url).origin);
   if (!credential.ok) return credential;
@@ -73,7 +117,10 @@ const plan = async (
     const checked = await deps.outbound.checkUrl(stored.tokenUrl);
     if (!checked.ok) return checked;
   }
-  return ok({ ...without, credential: credential.value });
+  // The card for those who authenticate is asked for by the first call.
+  const isDue = cached.value.card.offersExtended === true;
+  const kept = isDue ? { ...cached.value, expiresAtMs: cached.value.fetchedAtMs } : cached.value;
+  return ok({ ...without, cached: kept, credential: credential.value });
 };
 
 /**
@@ -107,7 +154,7 @@ const store = async (
   principal: Principal,
   { tx, plan: planned }: { readonly tx: Tx; readonly plan: Plan },
 ): Promise<Result<AddedExternalAgent>> => {
-  const { orgId, name, cached, chosen, credential, repeatable } = planned;
+  const { orgId, name, cached, chosen, credential, repeatable, trust } = planned;
   // Two registrations of one name at the same time: the second sees what the first has made.
   await tx.query({ text: "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", values: [`external:${orgId}`] });
   const { rows } = await tx.query<{ id: string; secretId: string | null }>({
@@ -127,26 +174,32 @@ const store = async (
   await tx.query({
     text: UPSERT,
     values: [orgId, id, name, cached.url, ...cardValues(cached), stored.kind, credentialOrigin, toJsonb(stored)].concat(
-      [secretId, repeatable],
+      [secretId, repeatable, trust === null ? null : toJsonb(trust)],
     ),
   });
   if (before !== undefined && before.secretId !== null) {
     await tx.query({ text: "DELETE FROM secret WHERE org_id = $1 AND id = $2", values: [orgId, before.secretId] });
   }
   const details = { id, cardUrl: cached.url, interface: chosen.url, credential: stored.kind, credentialOrigin };
-  const act = { action: CREATE, resource: externalAgentResource(name), details: { ...details, repeatable } };
+  const act = {
+    action: CREATE,
+    resource: externalAgentResource(name),
+    details: { ...details, repeatable, cardTrust: trust?.kind ?? "none" },
+  };
   await recordAudit(tx, auditOf(deps, principal, act));
-  return ok({ id, name, cardUrl: cached.url, title: cached.card.name, interface: chosen, credentialOrigin });
+  const { name: title, signedBy = null } = cached.card;
+  return ok({ id, name, cardUrl: cached.url, title, interface: chosen, credentialOrigin, signedBy });
 };
 
 const UPSERT = `INSERT INTO external_agent (org_id, id, name, card_url, ${CARD_COLUMNS}, credential_kind, credential_origin,
-  credential, secret_id, repeatable)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+  credential, secret_id, repeatable, card_trust)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 ON CONFLICT (org_id, id) DO UPDATE SET card_url = excluded.card_url, card = excluded.card, card_etag = excluded.card_etag,
   card_last_modified = excluded.card_last_modified, card_fetched_at = excluded.card_fetched_at,
   card_expires_at = excluded.card_expires_at, card_may_be_stale = excluded.card_may_be_stale, card_error = NULL,
   credential_kind = excluded.credential_kind, credential_origin = excluded.credential_origin,
-  credential = excluded.credential, secret_id = excluded.secret_id, repeatable = excluded.repeatable`;
+  credential = excluded.credential, secret_id = excluded.secret_id, repeatable = excluded.repeatable,
+  card_trust = excluded.card_trust`;
 
 const insertSecret = async (
   tx: Tx,

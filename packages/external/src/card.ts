@@ -26,6 +26,10 @@ export type ExternalCard = {
   /** In the card's order, which is its order of preference. */
   readonly interfaces: readonly CardInterface[];
   readonly streaming: boolean;
+  /** Whether it shows another card to those who authenticate. Absent in cards of before: no. */
+  readonly offersExtended?: boolean;
+  /** Where the keys are by which its signature was checked. Absent: nobody checked one. */
+  readonly signedBy?: string;
   /** URIs that every request has to name. */
   readonly requiredExtensions: readonly string[];
   readonly schemes: readonly CardScheme[];
@@ -35,6 +39,7 @@ export type ExternalCard = {
 };
 
 const MAX_INTERFACES = 20;
+const MAX_FALLBACKS = 4;
 const MAX_EXTENSIONS = 20;
 const MAX_SKILLS = 50;
 const MAX_TEXT_CHARS = 2_000;
@@ -62,8 +67,13 @@ const cardSchema = z.object({
   description: optional(text),
   version: optional(shortText(100)),
   capabilities: optional(
-    z.object({ streaming: optional(z.boolean()), extensions: optional(z.array(extension).max(1_000)) }),
+    z.object({
+      streaming: optional(z.boolean()),
+      extendedAgentCard: optional(z.boolean()),
+      extensions: optional(z.array(extension).max(1_000)),
+    }),
   ),
+  supportsAuthenticatedExtendedCard: optional(z.boolean()),
   skills: optional(z.array(skill).max(10_000)),
   securitySchemes: optional(z.record(z.string(), z.unknown())),
   securityRequirements: optional(z.array(z.unknown()).max(100)),
@@ -134,6 +144,7 @@ export const parseCard = (value: unknown): Result<ExternalCard> => {
     version: card.version ?? "",
     interfaces,
     streaming: card.capabilities?.streaming ?? false,
+    offersExtended: card.capabilities?.extendedAgentCard ?? card.supportsAuthenticatedExtendedCard ?? false,
     requiredExtensions: requiredExtensions.value,
     schemes,
     needs,
@@ -155,6 +166,16 @@ export const asSupported = (candidate: CardInterface): SupportedInterface | unde
   const version = versionOf(candidate.version);
   return binding === undefined || version === undefined ? undefined : { ...candidate, binding, version };
 };
+
+/** The other interfaces that we speak, in the card's order (§5.2). */
+export const fallbacksOf = (card: ExternalCard, chosen: SupportedInterface): readonly SupportedInterface[] =>
+  card.interfaces
+    .map(asSupported)
+    .filter((each) => each !== undefined)
+    .filter(
+      ({ url, binding, version }) => url !== chosen.url || binding !== chosen.binding || version !== chosen.version,
+    )
+    .slice(0, MAX_FALLBACKS);
 
 /** The card's first interface that we speak (A2A 1.0.1 §8.3.2). Error: `external_interface_unsupported`. */
 export const chooseInterface = (card: ExternalCard): Result<SupportedInterface> => {

@@ -3,6 +3,7 @@ import { toJsonb } from "@shaman/db";
 import { userError, type AppError } from "@shaman/kernel";
 
 import { asSupported, type ExternalCard, type SupportedInterface } from "./card.ts";
+import type { CardTrust } from "./card-signature.ts";
 import type { StoredCredential } from "./credential.ts";
 import type { CachedCard } from "./fetch-card.ts";
 
@@ -24,7 +25,12 @@ export type ExternalAgentView = {
   readonly id: string;
   readonly name: string;
   readonly cardUrl: string;
-  readonly card: Pick<ExternalCard, "name" | "description" | "version" | "streaming" | "skills" | "requiredExtensions">;
+  readonly card: Pick<
+    ExternalCard,
+    "name" | "description" | "version" | "streaming" | "skills" | "requiredExtensions" | "signedBy"
+  >;
+  /** Whose signature the card must have; null: none is demanded. */
+  readonly cardTrust: CardTrust | null;
   /** Null when the card, as it is now, names none that we speak. */
   readonly interface: SupportedInterface | null;
   readonly cardFetchedAt: Date;
@@ -47,6 +53,7 @@ export type ExternalAgentRow = {
   readonly cardFetchedAt: Date;
   readonly cardExpiresAt: Date;
   readonly cardError: string | null;
+  readonly cardTrust: CardTrust | null;
   readonly credential: StoredCredential;
   readonly credentialOrigin: string | null;
   readonly repeatable: boolean;
@@ -62,7 +69,7 @@ export type ExternalAgentRow = {
 
 /** Rows of `e`, each with its figures of the last day. */
 export const SELECT_VIEW = `SELECT e.id, e.name, e.card_url AS "cardUrl", e.card, e.card_fetched_at AS "cardFetchedAt",
-  e.card_expires_at AS "cardExpiresAt", e.card_error AS "cardError", e.credential,
+  e.card_expires_at AS "cardExpiresAt", e.card_error AS "cardError", e.card_trust AS "cardTrust", e.credential,
   e.credential_origin AS "credentialOrigin", e.repeatable, e.created_at AS "createdAt", h.*
 FROM external_agent e
 LEFT JOIN LATERAL (
@@ -83,13 +90,22 @@ const interfaceOf = (card: ExternalCard): SupportedInterface | null => {
 };
 
 export const viewOf = (row: ExternalAgentRow): ExternalAgentView => {
-  const { name, description, version, streaming, skills, requiredExtensions } = row.card;
+  const { name, description, version, streaming, skills, requiredExtensions, signedBy } = row.card;
   const { calls, errors, latencyMsSum, maxLatencyMs, lastOkAt, lastErrorAt, lastError } = row;
   return {
     id: row.id,
     name: row.name,
     cardUrl: row.cardUrl,
-    card: { name, description, version, streaming, skills, requiredExtensions },
+    card: {
+      name,
+      description,
+      version,
+      streaming,
+      skills,
+      requiredExtensions,
+      ...(signedBy !== undefined && { signedBy }),
+    },
+    cardTrust: row.cardTrust,
     interface: interfaceOf(row.card),
     cardFetchedAt: row.cardFetchedAt,
     cardExpiresAt: row.cardExpiresAt,

@@ -4,8 +4,9 @@ import type { Outbound } from "@shaman/outbound";
 import { open, secretIdentity, type SecretKeys } from "@shaman/secrets";
 import { LRUCache } from "lru-cache";
 
-import { chooseInterface, type ExternalCard, type SupportedInterface } from "./card.ts";
+import { chooseInterface, fallbacksOf, type ExternalCard, type SupportedInterface } from "./card.ts";
 import { externalAgentNotFound } from "./external-agent.ts";
+import { fetchExtendedCard } from "./extended-card.ts";
 import { fetchCard, findCard, type CachedCard } from "./fetch-card.ts";
 import {
   loadExternalAgent,
@@ -29,7 +30,10 @@ export type OpenedExternalAgent = {
   readonly id: string | undefined;
   readonly name: string;
   readonly card: ExternalCard;
+  /** The one that the card prefers. */
   readonly interface: SupportedInterface;
+  /** Others that may be used where that one is not there, in the card's order: of its origin, if there is a credential. */
+  readonly fallbacks: readonly SupportedInterface[];
   readonly repeatable: boolean;
   /** The headers that authenticate a request to the interface. Errors: `secret_*`, `external_token_*`, `outbound_*`. */
   readonly credentialHeaders: () => Promise<Result<Readonly<Record<string, string>>>>;
@@ -131,14 +135,35 @@ export const createExternalDirectory = (deps: ExternalDirectoryDeps): ExternalDi
     signal: AbortSignal,
   ): Promise<Result<CachedCard>> => {
     const at = { orgId, id: agent.id };
-    const fetched = await fetchCard(deps, { url: agent.cached.url, known: agent.cached, signal });
+    const { cached: known, trust } = agent;
+    const fetched = await fetchCard(deps, { url: known.url, known, trust: trust ?? undefined, signal });
     if (fetched.ok) {
-      await storeCard(deps.db, at, fetched.value);
-      return fetched;
+      const { cached, problem } = await extended(orgId, { ...agent, cached: fetched.value }, signal);
+      await storeCard(deps.db, at, cached);
+      if (problem !== undefined) await storeCardError(deps.db, at, problem.message);
+      return ok(cached);
     }
     await storeCardError(deps.db, at, fetched.error.message);
     const usable = isAway(fetched.error) && isUsable(agent.cached, deps.clock.now());
     return usable ? ok(agent.cached) : fetched;
+  };
+
+  /** The card that the agent shows to those who authenticate, in the place of the public one (A2A 1.0.1 §3.1.11). */
+  const extended = async (
+    orgId: string,
+    agent: LoadedExternalAgent,
+    signal: AbortSignal,
+  ): Promise<{ readonly cached: CachedCard; readonly problem?: AppError }> => {
+    const { cached, credentialOrigin, trust } = agent;
+    const chosen = chooseInterface(cached.card);
+    if (cached.card.offersExtended !== true || !chosen.ok) return { cached };
+    if (URL.parse(chosen.value.url)?.origin !== credentialOrigin) return { cached };
+    const headers = await fixedHeaders(deps, tokens, { orgId, agent }).credentialHeaders();
+    if (!headers.ok) return { cached, problem: headers.error };
+    const about = { from: chosen.value, headers: headers.value, trust: trust ?? undefined, signal };
+    const card = await fetchExtendedCard(deps, about);
+    if (!card.ok) return { cached, problem: card.error };
+    return { cached: { ...cached, card: { ...card.value, offersExtended: true } } };
   };
 
   const openRegistered = async (
@@ -157,7 +182,11 @@ export const createExternalDirectory = (deps: ExternalDirectoryDeps): ExternalDi
       return err(elsewhere(agent.name, { bound: agent.credentialOrigin, now }));
     }
     const { id, name, repeatable } = agent;
-    return ok({ id, name, card, interface: chosen.value, repeatable, ...fixedHeaders(deps, tokens, { orgId, agent }) });
+    const fallbacks = fallbacksOf(card, chosen.value).filter(
+      ({ url }) => agent.credentialOrigin === null || URL.parse(url)?.origin === agent.credentialOrigin,
+    );
+    const headers = fixedHeaders(deps, tokens, { orgId, agent });
+    return ok({ id, name, card, interface: chosen.value, fallbacks, repeatable, ...headers });
   };
 
   const openUnregistered = async (
@@ -185,6 +214,7 @@ export const createExternalDirectory = (deps: ExternalDirectoryDeps): ExternalDi
       name: target.name,
       card,
       interface: chosen.value,
+      fallbacks: fallbacksOf(card, chosen.value),
       repeatable: false,
       credentialHeaders: () => Promise.resolve(ok({})),
       credentialRefused: () => false,

@@ -1,7 +1,8 @@
-import { AppError, err, ok, userError, type Clock, type Result } from "@shaman/kernel";
+import { AppError, err, ok, userError, type Clock, type Json, type Result } from "@shaman/kernel";
 import type { Outbound } from "@shaman/outbound";
 
 import { asSupported, parseCard, type ExternalCard } from "./card.ts";
+import { checkSignature, type CardTrust } from "./card-signature.ts";
 import { freshnessOf, type Freshness } from "./freshness.ts";
 
 export type FetchCardDeps = { readonly outbound: Pick<Outbound, "fetchWith" | "checkUrl">; readonly clock: Clock };
@@ -15,7 +16,7 @@ export type CachedCard = {
   readonly fetchedAtMs: number;
 } & Freshness;
 
-const CARD_LIMITS = { timeoutMs: 10_000, maxBytes: 512 * 1024, maxRedirects: 3 };
+export const CARD_LIMITS = { timeoutMs: 10_000, maxBytes: 512 * 1024, maxRedirects: 3 };
 const WELL_KNOWN = "/.well-known/agent-card.json";
 const MAX_VALIDATOR_CHARS = 500;
 
@@ -33,7 +34,7 @@ const validator = (headers: Headers, name: string): string | null => {
   return value !== null && value.length <= MAX_VALIDATOR_CHARS ? value : null;
 };
 
-const unreadable = (host: string, why: string): AppError =>
+export const cardUnreadable = (host: string, why: string): AppError =>
   userError("external_card_unavailable", `${host} gave no Agent Card: ${why}.`);
 
 /**
@@ -52,21 +53,42 @@ const checkInterfaces = async (deps: FetchCardDeps, card: ExternalCard): Promise
   return ok(card);
 };
 
-const readBody = async (response: Response): Promise<Result<unknown>> => {
+const readBody = async (response: Response): Promise<Result<Json>> => {
   const text = await response.text();
   try {
-    const value: unknown = JSON.parse(text);
+    const value: Json = JSON.parse(text);
     return ok(value);
   } catch {
-    return err(unreadable(new URL(response.url).host, "the answer is not JSON"));
+    return err(cardUnreadable(new URL(response.url).host, "the answer is not JSON"));
   }
 };
 
-const fetchOnce = async (
+/** Reads a card as it came: checks its signature, then its addresses. */
+export const readCard = async (
   deps: FetchCardDeps,
-  input: { readonly url: string; readonly known: CachedCard | undefined; readonly signal: AbortSignal },
-): Promise<Result<CachedCard>> => {
-  const { url, known, signal } = input;
+  value: Json,
+  input: { readonly trust: CardTrust | undefined; readonly signal: AbortSignal },
+): Promise<Result<ExternalCard>> => {
+  const checked = await checkSignature(deps, { card: value, ...input });
+  if (!checked.ok) return checked;
+  const { card, signedBy } = checked.value;
+  const parsed = parseCard(card);
+  if (!parsed.ok) return parsed;
+  return checkInterfaces(deps, { ...parsed.value, ...(signedBy !== undefined && { signedBy }) });
+};
+
+type FetchCard = {
+  readonly url: string;
+  readonly known?: CachedCard | undefined;
+  /** Whose signature it must have. */
+  readonly trust?: CardTrust | undefined;
+  readonly signal: AbortSignal;
+};
+
+const fetchOnce = async (deps: FetchCardDeps, input: FetchCard): Promise<Result<CachedCard>> => {
+  const { url, trust, signal } = input;
+  // A card that has not changed may be signed by a key that is no longer one.
+  const known = trust === undefined ? input.known : undefined;
   const headers = new Headers({ accept: "application/json" });
   if (known?.etag) headers.set("if-none-match", known.etag);
   else if (known?.lastModified) headers.set("if-modified-since", known.lastModified);
@@ -77,12 +99,11 @@ const fetchOnce = async (
   }
   if (response.status !== 200) {
     await response.body?.cancel();
-    return err(unreadable(new URL(url).host, `it answered ${response.status}`));
+    return err(cardUnreadable(new URL(url).host, `it answered ${response.status}`));
   }
   const body = await readBody(response);
   if (!body.ok) return body;
-  const parsed = parseCard(body.value);
-  const card = parsed.ok ? await checkInterfaces(deps, parsed.value) : parsed;
+  const card = await readCard(deps, body.value, { trust, signal });
   if (!card.ok) return card;
   return ok({
     card: card.value,
@@ -95,15 +116,12 @@ const fetchOnce = async (
 };
 
 /**
- * Fetches a card through the guard, conditionally when one is known (A2A 1.0.1 §8.6.2). Errors:
- * `external_card_unavailable`, `external_card_invalid`, `outbound_*`. Throws the signal's reason.
+ * Fetches a card through the guard, conditionally when one is known (A2A 1.0.1 §8.6.2), and checks its signature. Errors:
+ * `external_card_unavailable`, `external_card_invalid`, `external_card_unsigned`, `external_card_signature_invalid`, `outbound_*`. Throws the signal's reason.
  */
-export const fetchCard = async (
-  deps: FetchCardDeps,
-  input: { readonly url: string; readonly known?: CachedCard | undefined; readonly signal: AbortSignal },
-): Promise<Result<CachedCard>> => {
+export const fetchCard = async (deps: FetchCardDeps, input: FetchCard): Promise<Result<CachedCard>> => {
   try {
-    return await fetchOnce(deps, { known: undefined, ...input });
+    return await fetchOnce(deps, input);
   } catch (thrown) {
     if (input.signal.aborted || !(thrown instanceof AppError)) throw thrown;
     return err(thrown);
@@ -113,15 +131,15 @@ export const fetchCard = async (
 /** The first of the places that has a card; the error of the first place otherwise, unless a later one says more. */
 export const findCard = async (
   deps: FetchCardDeps,
-  input: { readonly address: string; readonly signal: AbortSignal },
+  input: { readonly address: string; readonly trust?: CardTrust | undefined; readonly signal: AbortSignal },
 ): Promise<Result<CachedCard>> => {
   let failed: Result<CachedCard> | undefined;
   for (const url of cardUrlsOf(input.address)) {
-    const found = await fetchCard(deps, { url, signal: input.signal });
+    const found = await fetchCard(deps, { url, trust: input.trust, signal: input.signal });
     if (found.ok) return found;
     if (failed === undefined || (!failed.ok && failed.error.code.startsWith("external_card"))) failed = found;
     // What must not be called at all is not called at another path either.
     if (found.error.code === "outbound_refused") break;
   }
-  return failed ?? err(unreadable("The address", "it is no address"));
+  return failed ?? err(cardUnreadable("The address", "it is no address"));
 };

@@ -1,6 +1,7 @@
 import type { Db } from "@shaman/db";
 
 import type { ExternalCard } from "./card.ts";
+import type { CardTrust } from "./card-signature.ts";
 import type { StoredCredential } from "./credential.ts";
 import { CARD_COLUMNS, cardValues } from "./external-agent.ts";
 import { cardUrlsOf, type CachedCard } from "./fetch-card.ts";
@@ -14,6 +15,8 @@ export type LoadedExternalAgent = {
   readonly credentialOrigin: string | null;
   readonly secret: { readonly id: string; readonly origin: string; readonly sealed: string } | null;
   readonly repeatable: boolean;
+  /** Whose signature its card must have. */
+  readonly trust: CardTrust | null;
 };
 
 /** What an agent calls: one that is registered, or the one whose card an alias names by its address. */
@@ -37,12 +40,13 @@ type Row = {
   readonly secretOrigin: string | null;
   readonly sealed: string | null;
   readonly repeatable: boolean;
+  readonly trust: CardTrust | null;
 };
 
 const SELECT = `SELECT e.id, e.name, e.card_url AS "cardUrl", e.card, e.card_etag AS etag,
   e.card_last_modified AS "lastModified", e.card_fetched_at AS "fetchedAt", e.card_expires_at AS "expiresAt",
   e.card_may_be_stale AS "mayBeStale", e.credential, e.credential_origin AS "credentialOrigin",
-  s.id AS "secretId", s.origin AS "secretOrigin", s.sealed, e.repeatable
+  s.id AS "secretId", s.origin AS "secretOrigin", s.sealed, e.repeatable, e.card_trust AS trust
 FROM external_agent e LEFT JOIN secret s ON s.org_id = e.org_id AND s.id = e.secret_id`;
 
 const loadedOf = (row: Row): LoadedExternalAgent => ({
@@ -64,6 +68,7 @@ const loadedOf = (row: Row): LoadedExternalAgent => ({
       ? null
       : { id: row.secretId, origin: row.secretOrigin, sealed: row.sealed },
   repeatable: row.repeatable,
+  trust: row.trust,
 });
 
 /** The registered agent that a target means: by its id, or because its card is at the alias's address. */
