@@ -59,9 +59,9 @@ export const externalTest = (parent: Command, cli: Cli): void =>
       const timeoutMs = timeout * 1_000;
       try {
         const probe = unwrap(await probeExternalAgent(deps, { orgId, target, signal: AbortSignal.timeout(timeoutMs) }));
-        const { binding, version, url } = probe.agent.interface;
+        const { binding, version, url } = probe.interface;
         const reached = `${safe(probe.agent.card.name)} answers by ${binding} ${version} at ${safe(url)} in ${probe.latencyMs} ms.\n`;
-        const json = { name: agent.name, interface: probe.agent.interface, latencyMs: probe.latencyMs };
+        const json = { name: agent.name, interface: probe.interface, latencyMs: probe.latencyMs };
         if (message === undefined) {
           show({ json, text: reached });
           return;

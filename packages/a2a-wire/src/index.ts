@@ -4,7 +4,7 @@ export type { AgentConnections } from "./agent-connections.ts";
 export { encodeHttpError, encodeJsonRpcError, encodingOf, rpcHttpStatusOf } from "./errors.ts";
 export type { FieldViolation, JsonRpcError } from "./errors.ts";
 export type { ExternalProgress, RemoteTask } from "./outside/answer-state.ts";
-export { callExternalAgent, externalMessageId } from "./outside/call-external-agent.ts";
+export { callExternalAgent, cancelExternalTask, externalMessageId } from "./outside/call-external-agent.ts";
 export type {
   ExternalCall,
   ExternalCallDeps,
@@ -13,6 +13,8 @@ export type {
   ExternalOutcome,
 } from "./outside/call-external-agent.ts";
 export type { Delivered, ExternalErrorCode } from "./outside/external-error.ts";
+export { openOutside, remoteTask, startedOutside } from "./outside/outside-step.ts";
+export type { OutsideAgent, StartedOutside } from "./outside/outside-step.ts";
 export { externalOutcomeText } from "./outside/outcome-text.ts";
 export { probeExternalAgent } from "./outside/probe-external-agent.ts";
 export type { ExternalProbe } from "./outside/probe-external-agent.ts";

@@ -1,3 +1,4 @@
+import type { SupportedInterface } from "@shaman/external";
 import type { JsonObject } from "@shaman/kernel";
 import { isInterrupted, isTerminal, type TaskState, type TerminalState } from "@shaman/runs";
 import { answerInvalid, answerTooLarge } from "./external-error.ts";
@@ -8,6 +9,13 @@ export type RemoteTask = { readonly taskId?: string; readonly contextId?: string
 
 /** What happened outside. Everything in it is data from strangers: bounded, and never to be taken as instructions. */
 export type ExternalProgress =
+  /** The message certainly did not arrive by one interface, and goes out by the next. */
+  | {
+      readonly kind: "fallback";
+      readonly remote: RemoteTask;
+      readonly from: SupportedInterface;
+      readonly to: SupportedInterface;
+    }
   | {
       readonly kind: "progress";
       readonly remote: RemoteTask;
@@ -55,6 +63,8 @@ export type AnswerState = {
   /** Nothing newer comes: a waiting that was taken for old is the answer after all. */
   readonly confirm: () => void;
   readonly remote: () => RemoteTask;
+  /** Whether anything has come. */
+  readonly hasBegun: () => boolean;
   readonly settled: () => Settled | undefined;
 };
 
@@ -207,6 +217,7 @@ export const createAnswerState = (limits: AnswerLimits, expected: RemoteTask): A
       isOld = false;
     },
     remote,
+    hasBegun: () => events > 0,
     settled: () => {
       if (answer !== undefined) return { kind: "message", message: answer };
       if (status === undefined) return undefined;

@@ -1,101 +1,37 @@
 import { randomBytes } from "node:crypto";
-import { createOperatorPrincipal } from "@shaman/access";
+import { getExternalAgent } from "@shaman/external";
+import { Secret, unwrap } from "@shaman/kernel";
 import {
-  addExternalAgent,
-  createExternalDirectory,
-  createHealthRecorder,
-  getExternalAgent,
-  type AddExternalAgentInput,
-} from "@shaman/external";
-import { Secret, systemClock, unwrap, type JsonObject } from "@shaman/kernel";
-import { createOutbound, type Outbound } from "@shaman/outbound";
-import { parseSecretKeys } from "@shaman/secrets";
-import {
+  outcomeArtifactText,
+  outcomeOf,
+  readCall,
+  startExternalCallScene,
   startOutsideAgent,
-  testDatabase,
+  type ExternalCallScene,
   type OutsideAgent,
   type OutsideInterface,
-  type TestDatabase,
 } from "@shaman/testkit";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import {
-  callExternalAgent,
-  externalMessageId,
-  type ExternalCall,
-  type ExternalCallDeps,
-  type ExternalEvent,
-  type ExternalOutcome,
-} from "./call-external-agent.ts";
+import { cancelExternalTask, externalMessageId, type ExternalOutcome } from "./call-external-agent.ts";
 import { externalOutcomeText } from "./outcome-text.ts";
 import { probeExternalAgent } from "./probe-external-agent.ts";
 
 /** Outside agents made with the official SDK, in processes of their own. */
 
-const keys = parseSecretKeys(`test:${randomBytes(32).toString("base64url")}`);
-if (!keys.ok) throw new Error(keys.error);
-const secretKeys = keys.value;
-
-let database: TestDatabase;
-let outbound: Outbound;
+let scene: ExternalCallScene;
 let streaming: OutsideAgent;
 let blocking: OutsideAgent;
 beforeAll(async () => {
-  database = await testDatabase();
-  outbound = createOutbound({ allowLoopback: true, mapLocalhost: true, allowHttp: true });
+  scene = await startExternalCallScene();
   [streaming, blocking] = await Promise.all([startOutsideAgent(), startOutsideAgent({ streaming: false })]);
 });
 afterAll(async () => {
   await Promise.all([streaming.close(), blocking.close()]);
-  await outbound.close();
-  await database.close();
+  await scene.close();
 });
-
-const given = async (url: string, more: Partial<AddExternalAgentInput> = {}) => {
-  const { orgId } = await database.givenOrg();
-  const web = { db: database.as("web"), clock: systemClock, origin: { server: "test" }, secretKeys, outbound };
-  const operator = createOperatorPrincipal({ orgId, name: "test" });
-  const added = unwrap(await addExternalAgent(web, operator, { name: "Partner", url, ...more }));
-  const internal = { db: database.as("internal"), clock: systemClock };
-  const directory = createExternalDirectory({ ...internal, secretKeys, outbound });
-  const health = createHealthRecorder({ ...internal, onError: () => undefined });
-  const deps: ExternalCallDeps = {
-    directory,
-    outbound,
-    clock: systemClock,
-    health,
-    limits: { pollMs: 10, maxPollMs: 50 },
-  };
-  const target = { kind: "registered", externalAgentId: added.id, name: "Partner" } as const;
-  const call = (text: string, rest: Partial<ExternalCall> = {}) =>
-    callExternalAgent(deps, {
-      orgId,
-      target,
-      message: { messageId: newMessageId(), parts: [{ text }] },
-      deadline: Date.now() + 60_000,
-      signal: new AbortController().signal,
-      ...rest,
-    });
-  return { orgId, operator, deps, target, call, health };
-};
 
 const newMessageId = (): string =>
   externalMessageId({ orgId: "org", taskId: randomBytes(8).toString("hex"), position: 1 });
-
-const read = async (events: AsyncIterable<ExternalEvent>) => {
-  const seen: ExternalEvent[] = [];
-  for await (const event of events) seen.push(event);
-  const last = seen.at(-1);
-  if (last?.kind !== "outcome") throw new Error("The last event is no outcome");
-  return { seen, outcome: last.outcome };
-};
-
-const outcomeOf = async (events: AsyncIterable<ExternalEvent>): Promise<ExternalOutcome> =>
-  (await read(events)).outcome;
-
-const textsOf = ({ parts }: { readonly parts: readonly JsonObject[] }): string =>
-  parts.map(({ text }) => (typeof text === "string" ? text : "")).join("");
-const textOf = (outcome: ExternalOutcome): string =>
-  outcome.kind === "task" ? outcome.artifacts.map(textsOf).join("") : "";
 
 const INTERFACES: readonly OutsideInterface[] = ["rpc", "rest", "old-rpc", "old-rest"];
 const EVERY = INTERFACES.flatMap((name) => [
@@ -105,10 +41,10 @@ const EVERY = INTERFACES.flatMap((name) => [
 
 describe.each(EVERY)("an outside agent by $name, $way", ({ name, agent }) => {
   test("answers with a task whose artifacts come whole, and its id is known from the first event on", async () => {
-    const { call } = await given(agent().cardUrl(name));
-    const { seen, outcome } = await read(call("echo good morning"));
+    const { call } = await scene.given(agent().cardUrl(name));
+    const { seen, outcome } = await readCall(call("echo good morning"));
     expect(outcome).toMatchObject({ kind: "task", state: "completed" });
-    expect(textOf(outcome)).toBe("Echo: good morning");
+    expect(outcomeArtifactText(outcome)).toBe("Echo: good morning");
     expect(outcome.remote.taskId).toBeTypeOf("string");
     expect(outcome.remote.contextId).toBeTypeOf("string");
     for (const event of seen) if (event.kind !== "outcome") expect(event.remote.taskId).toBe(outcome.remote.taskId);
@@ -120,7 +56,7 @@ describe.each(EVERY)("an outside agent by $name, $way", ({ name, agent }) => {
   });
 
   test("answers with a message alone", async () => {
-    const { call } = await given(agent().cardUrl(name));
+    const { call } = await scene.given(agent().cardUrl(name));
     const outcome = await outcomeOf(call("talk"));
     expect(outcome).toMatchObject({
       kind: "message",
@@ -129,7 +65,7 @@ describe.each(EVERY)("an outside agent by $name, $way", ({ name, agent }) => {
   });
 
   test("brings files and data in the shapes of 1.0", async () => {
-    const { call } = await given(agent().cardUrl(name));
+    const { call } = await scene.given(agent().cardUrl(name));
     const outcome = await outcomeOf(call("files"));
     if (outcome.kind !== "task") throw new Error(outcome.kind);
     expect(outcome.artifacts[0]?.parts[0]).toMatchObject({ raw: "aGk=", mediaType: "image/png" });
@@ -137,7 +73,7 @@ describe.each(EVERY)("an outside agent by $name, $way", ({ name, agent }) => {
   });
 
   test("asks, and goes on with the same task when it is answered", async () => {
-    const { call } = await given(agent().cardUrl(name));
+    const { call } = await scene.given(agent().cardUrl(name));
     const asked = await outcomeOf(call("ask"));
     expect(asked).toMatchObject({
       kind: "interrupted",
@@ -147,11 +83,11 @@ describe.each(EVERY)("an outside agent by $name, $way", ({ name, agent }) => {
     const { taskId = "", contextId = "" } = asked.remote;
     const answered = await outcomeOf(call("A-1001", { taskId, contextId }));
     expect(answered).toMatchObject({ kind: "task", state: "completed", remote: { taskId, contextId } });
-    expect(textOf(answered)).toBe("You said A-1001.");
+    expect(outcomeArtifactText(answered)).toBe("You said A-1001.");
   });
 
   test("says that it needs a login, and that it failed", async () => {
-    const { call } = await given(agent().cardUrl(name));
+    const { call } = await scene.given(agent().cardUrl(name));
     expect(await outcomeOf(call("login"))).toMatchObject({ kind: "interrupted", state: "auth_required" });
     expect(await outcomeOf(call("fail"))).toMatchObject({
       kind: "task",
@@ -161,7 +97,7 @@ describe.each(EVERY)("an outside agent by $name, $way", ({ name, agent }) => {
   });
 
   test("is asked to cancel when the call is aborted, and the abort is thrown", async () => {
-    const { call } = await given(agent().cardUrl(name));
+    const { call } = await scene.given(agent().cardUrl(name));
     const abort = new AbortController();
     const reason = new Error("not wanted any more");
     const gate = randomBytes(4).toString("hex");
@@ -177,7 +113,7 @@ describe.each(EVERY)("an outside agent by $name, $way", ({ name, agent }) => {
   });
 
   test("is entered again by its task id after a crash, without a second message, and gives everything", async () => {
-    const { call } = await given(agent().cardUrl(name));
+    const { call } = await scene.given(agent().cardUrl(name));
     const gate = randomBytes(4).toString("hex");
     const message = { messageId: newMessageId(), parts: [{ text: `hold ${gate}` }] };
     const crash = new AbortController();
@@ -189,23 +125,44 @@ describe.each(EVERY)("an outside agent by $name, $way", ({ name, agent }) => {
       }
     })();
     await expect(first).rejects.toThrow("crash");
-    const again = read(call("", { message, reentry: recorded }));
+    const again = readCall(call("", { message, reentry: recorded }));
     agent().release(gate);
     const { outcome } = await again;
     expect(outcome).toMatchObject({ kind: "task", state: "completed", remote: { taskId: recorded.taskId } });
-    expect(textOf(outcome)).toBe("One moment, done.");
+    expect(outcomeArtifactText(outcome)).toBe("One moment, done.");
     const sent = agent().told.filter((told) => told.kind === "working" && told.messageId === message.messageId);
     expect(sent).toHaveLength(1);
     expect(agent().told.some((told) => told.kind === "canceled" && told.taskId === recorded.taskId)).toBe(false);
   });
 
+  test("cancels a task by its id alone, and says when there is nothing to cancel", async () => {
+    const { call, deps, orgId, target } = await scene.given(agent().cardUrl(name));
+    const gate = randomBytes(4).toString("hex");
+    const left = new AbortController();
+    const leaving = (async () => {
+      for await (const event of call(`hold ${gate}`, { signal: left.signal, shouldCancel: () => false })) {
+        if (event.kind === "artifact") left.abort(new Error("gone"));
+      }
+    })();
+    await expect(leaving).rejects.toThrow("gone");
+    const { taskId } = await agent().whenTold("working", ({ text }) => text === `hold ${gate}`);
+    const cancel = (id: string) =>
+      cancelExternalTask(deps, { orgId, target, taskId: id, signal: new AbortController().signal });
+    expect(await cancel(taskId)).toMatchObject({ ok: true });
+    await agent().whenTold("canceled", (message) => message.taskId === taskId);
+    agent().release(gate);
+    const { remote } = await outcomeOf(call("echo x"));
+    expect(await cancel(remote.taskId ?? "")).toMatchObject({ error: { code: "external_task_not_cancelable" } });
+    expect(await cancel("no-such-task")).toMatchObject({ error: { code: "external_task_not_found" } });
+  });
+
   test("can be probed without giving it anything to do", async () => {
-    const { orgId, operator, deps, target, health } = await given(agent().cardUrl(name));
+    const { orgId, operator, deps, target, health } = await scene.given(agent().cardUrl(name));
     const signal = new AbortController().signal;
     const probe = unwrap(await probeExternalAgent(deps, { orgId, target, signal }));
     expect(probe.agent.card.name).toBe("Outside agent");
     await health.close();
-    const view = unwrap(await getExternalAgent({ db: database.as("web") }, operator, "Partner"));
+    const view = unwrap(await getExternalAgent({ db: scene.database.as("web") }, operator, "Partner"));
     expect(view.health).toMatchObject({ calls: 1, errors: 0 });
   });
 });
@@ -223,7 +180,7 @@ describe("every request to an outside agent", () => {
     try {
       for (const name of ["rpc", "rest"] as const) {
         const credential = { kind: "apiKey", key: new Secret("k-123") } as const;
-        const { call } = await given(agent.cardUrl(name), { credential });
+        const { call } = await scene.given(agent.cardUrl(name), { credential });
         const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         const outcome = await outcomeOf(call("echo x", { traceparent }));
         expect(outcome).toMatchObject({ kind: "task", state: "completed" });
@@ -250,7 +207,7 @@ describe("every request to an outside agent", () => {
     try {
       for (const name of INTERFACES) {
         const wrong = { kind: "bearer", token: new Secret("wrong") } as const;
-        const { call } = await given(agent.cardUrl(name), { credential: wrong });
+        const { call } = await scene.given(agent.cardUrl(name), { credential: wrong });
         const outcome = await outcomeOf(call("echo x"));
         expect(outcome).toMatchObject({
           kind: "error",
@@ -258,7 +215,7 @@ describe("every request to an outside agent", () => {
           delivered: "no",
         });
         const right = { kind: "bearer", token: new Secret("right") } as const;
-        const allowed = await given(agent.cardUrl(name), { credential: right });
+        const allowed = await scene.given(agent.cardUrl(name), { credential: right });
         expect(await outcomeOf(allowed.call("echo x"))).toMatchObject({ kind: "task", state: "completed" });
       }
       expect(agent.told.some(({ kind }) => kind === "working")).toBe(true);

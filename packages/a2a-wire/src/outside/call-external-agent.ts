@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ExternalDirectory, ExternalTarget, HealthRecorder, OpenedExternalAgent } from "@shaman/external";
-import { abortAfter, AppError, unwrap, type Clock, type JsonObject } from "@shaman/kernel";
+import { abortAfter, AppError, err, ok, unwrap, type Clock, type JsonObject, type Result } from "@shaman/kernel";
 import type { Outbound } from "@shaman/outbound";
 import {
   createAnswerState,
@@ -11,10 +11,11 @@ import {
   type RemoteTask,
   type Settled,
 } from "./answer-state.ts";
-import { dialectOf, type WireRequest } from "./dialect.ts";
+import type { WireRequest } from "./dialect.ts";
 import { answerInvalid, deliveredOf, externalError, isTransient, type Delivered } from "./external-error.ts";
 import { readEvent, readTask } from "./read-answer.ts";
-import { sendOnce, sendWire, type Wire, type WireLimits } from "./wire-request.ts";
+import { byAnyWay, createRoute, type Route } from "./route.ts";
+import { sendOnce, sendWire, type WireLimits } from "./wire-request.ts";
 import type { ForeignEvent, ForeignTask, OutgoingMessage } from "./wire-shapes.ts";
 
 export type ExternalCallDeps = {
@@ -130,7 +131,7 @@ export async function* callExternalAgent(
     figures.opened(agent);
     session = openSession(deps, call, { agent, answer, limits, signal: time.signal });
     for await (const event of follow(session)) {
-      figures.answered();
+      if (event.kind !== "fallback") figures.answered();
       yield event;
     }
     const settled = answer.settled();
@@ -210,7 +211,7 @@ const startFigures = (deps: ExternalCallDeps, { orgId, target }: ExternalCall) =
 type Session = {
   readonly call: ExternalCall;
   readonly agent: OpenedExternalAgent;
-  readonly wire: Wire;
+  readonly route: Route;
   readonly answer: AnswerState;
   readonly limits: ExternalCallLimits;
   readonly signal: AbortSignal;
@@ -224,13 +225,11 @@ const openSession = (
 ): Session => ({
   ...input,
   call,
-  wire: {
+  route: createRoute(input.agent, {
     outbound: deps.outbound,
-    agent: input.agent,
-    dialect: dialectOf(input.agent.interface, input.agent.card.requiredExtensions),
     limits: input.limits,
     extraHeaders: call.traceparent === undefined ? {} : { traceparent: call.traceparent },
-  },
+  }),
   // The call's own clock rings first, so that running out of time has one name.
   timeLeftMs: () => Math.max(0, call.deadline - deps.clock.now()) + GRACE_MS,
 });
@@ -266,16 +265,34 @@ async function* lookAgain(session: Session): AsyncGenerator<ExternalProgress, bo
   return call.taskId !== undefined && answer.settled()?.kind === "interrupted" && !knowsMessage;
 }
 
-/** Sends the message. When the connection breaks and the task is known, following it is left to `watch`. */
+/**
+ * Sends the message by the interface in use, and by the next one only where it certainly did not arrive: it never goes out
+ * twice while its outcome is unknown, and always under the same id.
+ */
 async function* send(session: Session): AsyncGenerator<ExternalProgress, void, undefined> {
+  const { answer, route, signal } = session;
+  for (;;) {
+    try {
+      return yield* sendOneWay(session);
+    } catch (thrown) {
+      const from = route.way().interface;
+      if (signal.aborted || answer.hasBegun() || !route.fallBack(thrown)) throw thrown;
+      yield { kind: "fallback", remote: answer.remote(), from, to: route.way().interface };
+    }
+  }
+}
+
+/** When the connection breaks and the task is known, following it is left to `watch`. */
+async function* sendOneWay(session: Session): AsyncGenerator<ExternalProgress, void, undefined> {
   const { agent, answer, call } = session;
   try {
     yield* sendAs(session, { stream: agent.card.streaming });
   } catch (thrown) {
     if (session.signal.aborted || !(thrown instanceof AppError)) throw thrown;
     // The card promised what the interface does not do.
-    const cannotStream = thrown.code === "external_unsupported_operation" && agent.card.streaming;
-    if (cannotStream && call.taskId === undefined) return yield* sendAs(session, { stream: false });
+    const cannotStream = agent.card.streaming && NO_STREAMING.has(thrown.code);
+    const isUntouched = !answer.hasBegun() && call.taskId === undefined;
+    if (cannotStream && isUntouched) return yield* sendAs(session, { stream: false });
     if (!isTransient(thrown)) throw thrown;
     if (call.taskId === undefined && answer.remote().taskId !== undefined) return;
     if (call.taskId === undefined || deliveredOf(thrown) === "no") throw thrown;
@@ -284,11 +301,13 @@ async function* send(session: Session): AsyncGenerator<ExternalProgress, void, u
   }
 }
 
+const NO_STREAMING: ReadonlySet<string> = new Set(["external_unsupported_operation", "external_binding_unsupported"]);
+
 async function* sendAs(
   session: Session,
   { stream }: { readonly stream: boolean },
 ): AsyncGenerator<ExternalProgress, void, undefined> {
-  const { call, wire, answer } = session;
+  const { call, answer } = session;
   const { contextId } = answer.remote();
   const message: OutgoingMessage = {
     ...call.message,
@@ -296,7 +315,7 @@ async function* sendAs(
     ...(call.taskId !== undefined && { taskId: call.taskId }),
   };
   // A new task should have an id as soon as possible, which is what finds it again; a known one can be waited for.
-  const request = wire.dialect.send(message, { stream, immediately: call.taskId === undefined });
+  const request = session.route.way().wire.dialect.send(message, { stream, immediately: call.taskId === undefined });
   let isFirst = true;
   for await (const event of eventsOf(session, request)) {
     // The first snapshot of a task that waited may show it as it was before our answer came.
@@ -309,18 +328,18 @@ async function* sendAs(
 }
 
 async function* eventsOf(session: Session, request: WireRequest): AsyncGenerator<ForeignEvent, void, undefined> {
-  const { wire, signal, agent } = session;
-  for await (const result of sendWire(wire, request, { signal, timeoutMs: session.timeLeftMs() })) {
-    yield readEvent(result, agent.interface.version);
+  const { wire, interface: from } = session.route.way();
+  const timeoutMs = session.timeLeftMs();
+  for await (const result of sendWire(wire, request, { signal: session.signal, timeoutMs })) {
+    yield readEvent(result, from.version);
   }
 }
 
-const getTask = async (session: Session, historyLength: number): Promise<ForeignTask> => {
-  const { wire, signal, agent, answer } = session;
-  const request = wire.dialect.getTask(answer.remote().taskId ?? "", historyLength);
-  const result = await sendOnce(wire, request, { signal, timeoutMs: session.timeLeftMs() });
-  return readTask(result, agent.interface.version);
-};
+const getTask = ({ route, answer, signal, timeLeftMs }: Session, historyLength: number): Promise<ForeignTask> =>
+  byAnyWay(route, async ({ wire, interface: from }) => {
+    const request = wire.dialect.getTask(answer.remote().taskId ?? "", historyLength);
+    return readTask(await sendOnce(wire, request, { signal, timeoutMs: timeLeftMs() }), from.version);
+  });
 
 /** Follows a task that is known: by subscription where the agent streams, else, and after breaks, by asking again and again. */
 async function* watch(session: Session): AsyncGenerator<ExternalProgress, void, undefined> {
@@ -353,9 +372,9 @@ async function* watch(session: Session): AsyncGenerator<ExternalProgress, void, 
 
 /** One subscription, as far as it goes; gives how many events it brought. What breaks it shows at the next GetTask. */
 async function* subscribe(session: Session): AsyncGenerator<ExternalProgress, number, undefined> {
-  const { wire, answer, signal } = session;
+  const { route, answer, signal } = session;
   let events = 0;
-  for (const request of wire.dialect.subscribe(answer.remote().taskId ?? "")) {
+  for (const request of route.way().wire.dialect.subscribe(answer.remote().taskId ?? "")) {
     try {
       for await (const event of eventsOf(session, request)) {
         events += 1;
@@ -374,9 +393,39 @@ async function* subscribe(session: Session): AsyncGenerator<ExternalProgress, nu
 
 /** Asks the agent to stop. Whether it does is its own affair: nobody waits for it, and nothing is made of its answer. */
 const cancel = async (session: Session): Promise<void> => {
-  const { answer, wire } = session;
+  const { answer, route } = session;
   const { taskId } = answer.remote();
   if (taskId === undefined || answer.settled() !== undefined) return;
-  const signal = AbortSignal.timeout(CANCEL_MS);
-  await sendOnce(wire, wire.dialect.cancelTask(taskId), { signal, timeoutMs: CANCEL_MS }).catch(() => undefined);
+  await sendCancel(route, taskId, AbortSignal.timeout(CANCEL_MS)).catch(() => undefined);
+};
+
+const sendCancel = (route: Route, taskId: string, signal: AbortSignal): Promise<unknown> =>
+  byAnyWay(route, ({ wire }) => sendOnce(wire, wire.dialect.cancelTask(taskId), { signal, timeoutMs: CANCEL_MS }));
+
+/**
+ * Asks an outside agent to cancel a task that nobody waits for any more, whoever began it. Errors: those of the registry
+ * and of the agent; `external_task_not_cancelable` and `external_task_not_found` where the task is over already.
+ */
+export const cancelExternalTask = async (
+  deps: Pick<ExternalCallDeps, "directory" | "outbound">,
+  input: {
+    readonly orgId: string;
+    readonly target: ExternalTarget;
+    readonly taskId: string;
+    readonly signal: AbortSignal;
+  },
+): Promise<Result<void>> => {
+  const { orgId, target, taskId } = input;
+  const signal = AbortSignal.any([input.signal, AbortSignal.timeout(CANCEL_MS)]);
+  try {
+    const agent = unwrap(await deps.directory.open({ orgId, target, signal }));
+    const route = createRoute(agent, { outbound: deps.outbound, limits: DEFAULT_LIMITS, extraHeaders: {} });
+    await sendCancel(route, taskId, signal);
+    return ok(undefined);
+  } catch (thrown) {
+    input.signal.throwIfAborted();
+    if (signal.aborted) return err(outOfTime());
+    if (thrown instanceof AppError) return err(thrown);
+    throw thrown;
+  }
 };

@@ -20,6 +20,8 @@ export type ExternalErrorCode =
   | "external_task_not_found"
   | "external_task_not_cancelable"
   | "external_unsupported_operation"
+  /** What is at the interface's address does not speak the binding and version that the card says. */
+  | "external_binding_unsupported"
   /** After a crash: a message was sent, nothing is known of it, and the agent may not be asked twice. */
   | "external_outcome_unknown";
 
@@ -35,6 +37,7 @@ const KINDS: Readonly<Record<ExternalErrorCode, AppError["kind"]>> = {
   external_task_not_found: "user",
   external_task_not_cancelable: "user",
   external_unsupported_operation: "user",
+  external_binding_unsupported: "user",
   external_outcome_unknown: "user",
 };
 
@@ -105,6 +108,10 @@ export const deliveredOf = (error: AppError): Delivered => {
   if (error.code === "outbound_refused" || /^(?:external_|secret_)/.test(error.code)) return "no";
   return isUnconnected(error) ? "no" : "maybe";
 };
+
+/** Whether the interface is not there, or is not what the card says, so that another one may be tried instead. */
+export const saysNothingIsThere = (error: AppError): boolean =>
+  deliveredOf(error) === "no" && (error.code === "external_binding_unsupported" || isUnconnected(error));
 
 /** Whether asking again may help: the agent is away or busy, or the connection broke. */
 export const isTransient = (error: AppError): boolean => error.kind === "operational";

@@ -5,26 +5,34 @@ import { externalError, type Delivered, type ExternalErrorCode } from "./externa
 type Meaning = { readonly code: ExternalErrorCode; readonly delivered: Delivered };
 
 const REFUSED: Meaning = { code: "external_refused", delivered: "no" };
+const UNSPOKEN: Meaning = { code: "external_binding_unsupported", delivered: "no" };
 const AWAY: Meaning = { code: "external_unavailable", delivered: "maybe" };
 
 const BY_REASON: Readonly<Record<string, Meaning>> = {
   TASK_NOT_FOUND: { code: "external_task_not_found", delivered: "no" },
   TASK_NOT_CANCELABLE: { code: "external_task_not_cancelable", delivered: "no" },
   UNSUPPORTED_OPERATION: { code: "external_unsupported_operation", delivered: "no" },
+  VERSION_NOT_SUPPORTED: UNSPOKEN,
 };
 
 const BY_RPC_CODE: ReadonlyMap<number, Meaning> = new Map([
   [-32001, { code: "external_task_not_found", delivered: "no" }],
   [-32002, { code: "external_task_not_cancelable", delivered: "no" }],
   [-32004, { code: "external_unsupported_operation", delivered: "no" }],
+  [-32009, UNSPOKEN],
+  [-32601, UNSPOKEN],
   [-32603, AWAY],
 ]);
+
+/** Nobody at this address knows such a path, method or body. */
+const NOT_SPOKEN_STATUSES: ReadonlySet<number> = new Set([404, 405, 415, 501]);
 
 const byStatus = (status: number): Meaning => {
   if (status === 401) return { code: "external_unauthenticated", delivered: "no" };
   if (status === 403) return { code: "external_forbidden", delivered: "no" };
   if (status === 429) return { code: "external_busy", delivered: "no" };
   if (status === 503) return { code: "external_unavailable", delivered: "no" };
+  if (NOT_SPOKEN_STATUSES.has(status)) return UNSPOKEN;
   return status >= 500 ? AWAY : REFUSED;
 };
 

@@ -1,38 +1,32 @@
-import { randomBytes } from "node:crypto";
 import { createServer, type IncomingHttpHeaders, type ServerResponse } from "node:http";
-import { createOperatorPrincipal } from "@shaman/access";
-import { addExternalAgent, createExternalDirectory, type AddExternalAgentInput } from "@shaman/external";
-import { Secret, systemClock, unwrap, type JsonObject } from "@shaman/kernel";
+import type { AddExternalAgentInput } from "@shaman/external";
+import { Secret } from "@shaman/kernel";
 import { createOutbound, type Outbound } from "@shaman/outbound";
-import { parseSecretKeys } from "@shaman/secrets";
-import { freePort, testDatabase, type TestDatabase } from "@shaman/testkit";
+import {
+  freePort,
+  outcomeArtifactText,
+  outcomeOf,
+  partsText,
+  readCall,
+  startExternalCallScene,
+  type ExternalCallScene,
+} from "@shaman/testkit";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
-import {
-  callExternalAgent,
-  type ExternalCall,
-  type ExternalCallLimits,
-  type ExternalEvent,
-  type ExternalOutcome,
-} from "./call-external-agent.ts";
+import { cancelExternalTask, type ExternalOutcome } from "./call-external-agent.ts";
+import { probeExternalAgent } from "./probe-external-agent.ts";
 
 /** Outside agents that break rules, connections and patience: plain servers that say what the test scripted. */
 
-const keys = parseSecretKeys(`test:${randomBytes(32).toString("base64url")}`);
-if (!keys.ok) throw new Error(keys.error);
-const secretKeys = keys.value;
-
-let database: TestDatabase;
-let outbound: Outbound;
+let scene: ExternalCallScene;
 let production: Outbound;
 beforeAll(async () => {
-  database = await testDatabase();
-  outbound = createOutbound({ allowLoopback: true, mapLocalhost: true, allowHttp: true });
+  scene = await startExternalCallScene();
   production = createOutbound({ allowLoopback: false, mapLocalhost: false });
 });
 afterAll(async () => {
-  await Promise.all([outbound.close(), production.close()]);
-  await database.close();
+  await production.close();
+  await scene.close();
 });
 
 const closers: (() => Promise<unknown>)[] = [];
@@ -82,6 +76,8 @@ const givenAgent = async (
   options: {
     readonly streaming?: boolean;
     readonly interface?: object;
+    /** Further interfaces of its card. */
+    readonly others?: (origin: string) => readonly object[];
     readonly input?: Partial<AddExternalAgentInput>;
   } = {},
 ) => {
@@ -121,51 +117,20 @@ const givenAgent = async (
     name: "Odd",
     description: "Breaks rules",
     version: "1",
-    supportedInterfaces: [{ url: "grpc.example.com:443", protocolBinding: "GRPC", protocolVersion: "1.0" }, rpc],
+    supportedInterfaces: [
+      { url: "grpc.example.com:443", protocolBinding: "GRPC", protocolVersion: "1.0" },
+      rpc,
+      ...(options.others?.(origin) ?? []),
+    ],
     capabilities: { streaming: options.streaming ?? true },
     skills: [],
   };
-  const { orgId } = await database.givenOrg();
-  const web = { db: database.as("web"), clock: systemClock, origin: { server: "test" }, secretKeys, outbound };
-  const operator = createOperatorPrincipal({ orgId, name: "test" });
-  const input = { name: "Odd", url: `${origin}/card.json`, ...options.input };
-  const added = unwrap(await addExternalAgent(web, operator, input));
-  const call = (
-    more: Partial<ExternalCall> & { readonly limits?: Partial<ExternalCallLimits>; readonly way?: Outbound } = {},
-  ): AsyncGenerator<ExternalEvent, void, undefined> => {
-    const { limits = {}, way = outbound, ...rest } = more;
-    const directory = createExternalDirectory({
-      db: database.as("internal"),
-      clock: systemClock,
-      secretKeys,
-      outbound: way,
-    });
-    const deps = { directory, outbound: way, clock: systemClock, limits: { pollMs: 5, maxPollMs: 20, ...limits } };
-    return callExternalAgent(deps, {
-      orgId,
-      target: { kind: "registered", externalAgentId: added.id, name: "Odd" },
-      message: { messageId: "m-1", parts: [{ text: "hi" }] },
-      deadline: Date.now() + 60_000,
-      signal: new AbortController().signal,
-      ...rest,
-    });
-  };
-  return { origin, asked, call, methods: () => asked.map(({ method }) => method) };
+  const given = await scene.given(`${origin}/card.json`, { name: "Odd", ...options.input });
+  const call = (more: Parameters<typeof given.call>[1] = {}) =>
+    given.call("", { message: { messageId: "m-1", parts: [{ text: "hi" }] }, ...more });
+  return { ...given, origin, asked, call, methods: () => asked.map(({ method }) => method) };
 };
 
-const read = async (events: AsyncIterable<ExternalEvent>) => {
-  const seen: ExternalEvent[] = [];
-  for await (const one of events) seen.push(one);
-  const last = seen.at(-1);
-  if (last?.kind !== "outcome") throw new Error("The last event is no outcome");
-  return { seen, outcome: last.outcome };
-};
-const outcomeOf = async (events: AsyncIterable<ExternalEvent>): Promise<ExternalOutcome> =>
-  (await read(events)).outcome;
-const textsOf = ({ parts }: { readonly parts: readonly JsonObject[] }): string =>
-  parts.map(({ text }) => (typeof text === "string" ? text : "")).join("");
-const textOf = (outcome: ExternalOutcome): string =>
-  outcome.kind === "task" ? outcome.artifacts.map(textsOf).join("") : "";
 const errorOf = (outcome: ExternalOutcome) =>
   outcome.kind === "error" ? { code: outcome.error.code, delivered: outcome.delivered } : outcome;
 
@@ -183,10 +148,10 @@ describe("a stream that breaks", () => {
         outgoing.end();
       },
     });
-    const { seen, outcome } = await read(agent.call());
-    expect(textOf(outcome)).toBe("one two three");
+    const { seen, outcome } = await readCall(agent.call());
+    expect(outcomeArtifactText(outcome)).toBe("one two three");
     expect(agent.methods()).toEqual(["SendStreamingMessage", "SubscribeToTask"]);
-    const written = seen.flatMap((one) => (one.kind === "artifact" ? [textsOf(one.artifact)] : []));
+    const written = seen.flatMap((one) => (one.kind === "artifact" ? [partsText(one.artifact)] : []));
     expect(written).toEqual(["one ", "two ", "three"]);
   });
 
@@ -207,7 +172,7 @@ describe("a stream that breaks", () => {
     });
     const outcome = await outcomeOf(agent.call());
     expect(outcome).toMatchObject({ kind: "task", state: "completed", remote: { taskId: "task-1" } });
-    expect(textOf(outcome)).toBe("late");
+    expect(outcomeArtifactText(outcome)).toBe("late");
     expect(polls).toBe(4);
   });
 
@@ -369,6 +334,92 @@ describe("an answer with wrong ids", () => {
   });
 });
 
+describe("an interface that is not there", () => {
+  const completes: Play = (asked, outgoing) => answer(asked, outgoing, { task: task("COMPLETED") });
+  const unknownMethod: Play = (asked, outgoing) => fail(asked, outgoing, -32601);
+  const second = (origin: string) => [{ url: `${origin}/second`, protocolBinding: "JSONRPC", protocolVersion: "1.0" }];
+  const nowhere = async () => ({ url: `http://127.0.0.1:${await freePort()}/rpc` });
+
+  test("leaves the message to the card's next one, in another binding, which is told", async () => {
+    const agent = await givenAgent(
+      {
+        "POST /rest/message:stream": (_asked, outgoing) => {
+          outgoing.writeHead(200, { "content-type": "application/a2a+json" });
+          outgoing.end(JSON.stringify({ task: task("COMPLETED") }));
+        },
+      },
+      {
+        interface: await nowhere(),
+        others: (origin) => [{ url: `${origin}/rest`, protocolBinding: "HTTP+JSON", protocolVersion: "1.0" }],
+      },
+    );
+    const { seen, outcome } = await readCall(agent.call());
+    expect(outcome).toMatchObject({ kind: "task", state: "completed" });
+    expect(seen[0]).toMatchObject({ kind: "fallback", from: { binding: "JSONRPC" }, to: { binding: "HTTP+JSON" } });
+    expect(agent.asked).toHaveLength(1);
+  });
+
+  test.each([
+    ["knows no such method", unknownMethod],
+    ["has no such path", (_asked: Asked, outgoing: ServerResponse) => void outgoing.writeHead(404).end("<html>")],
+    ["speaks another version", (asked: Asked, outgoing: ServerResponse) => fail(asked, outgoing, -32009)],
+  ])("in the sense that it %s: the next one gets the same message", async (_what, play) => {
+    const agent = await givenAgent(
+      { "SendStreamingMessage /rpc": play, "SendMessage /rpc": play, "SendStreamingMessage /second": completes },
+      { others: second },
+    );
+    expect(await outcomeOf(agent.call())).toMatchObject({ kind: "task", state: "completed" });
+    expect(agent.asked.at(-1)?.path).toBe("/second");
+    for (const { params } of agent.asked) expect(params).toMatchObject({ message: { messageId: "m-1" } });
+  });
+
+  test.each([
+    ["breaks off", (_asked: Asked, outgoing: ServerResponse) => void outgoing.destroy()],
+    ["fails", (_asked: Asked, outgoing: ServerResponse) => void outgoing.writeHead(500).end()],
+    ["refuses", (_asked: Asked, outgoing: ServerResponse) => void outgoing.writeHead(403).end()],
+    ["is busy", (_asked: Asked, outgoing: ServerResponse) => void outgoing.writeHead(429).end()],
+  ])("is something else than one that %s: the next one gets nothing", async (_what, play) => {
+    const agent = await givenAgent(
+      { "SendStreamingMessage /rpc": play, "SendStreamingMessage /second": completes },
+      { others: second },
+    );
+    expect(await outcomeOf(agent.call())).toMatchObject({ kind: "error" });
+    expect(agent.asked.map(({ path }) => path)).toEqual(["/rpc"]);
+  });
+
+  test("does not lead a credential to another origin", async () => {
+    const agent = await givenAgent(
+      { SendStreamingMessage: completes },
+      {
+        interface: await nowhere(),
+        others: second,
+        input: { credential: { kind: "bearer", token: new Secret("t") } },
+      },
+    );
+    expect(errorOf(await outcomeOf(agent.call()))).toEqual({ code: "outbound_failed", delivered: "no" });
+    expect(agent.asked).toEqual([]);
+  });
+
+  test("does not keep a known task from being asked for, canceled or probed by the next one", async () => {
+    const agent = await givenAgent(
+      {
+        GetTask: (asked, outgoing) =>
+          asked.params.id === "task-1" ? answer(asked, outgoing, task("COMPLETED")) : fail(asked, outgoing, -32001),
+        CancelTask: (asked, outgoing) => fail(asked, outgoing, -32002),
+      },
+      { interface: await nowhere(), others: second },
+    );
+    expect(await outcomeOf(agent.call({ reentry: IDS }))).toMatchObject({ kind: "task", state: "completed" });
+    const { deps, orgId, target } = agent;
+    const { signal } = new AbortController();
+    const canceled = await cancelExternalTask(deps, { orgId, target, taskId: "task-1", signal });
+    expect(canceled).toMatchObject({ ok: false, error: { code: "external_task_not_cancelable" } });
+    const probe = await probeExternalAgent(deps, { orgId, target, signal });
+    expect(probe).toMatchObject({ ok: true, value: { interface: { url: `${agent.origin}/second` } } });
+    expect(agent.methods()).toEqual(["GetTask", "CancelTask", "GetTask"]);
+  });
+});
+
 describe("an agent that refuses", () => {
   const refusing =
     (statusCode: number, headers: Record<string, string> = {}): Play =>
@@ -378,7 +429,7 @@ describe("an agent that refuses", () => {
   test.each([
     [401, "external_unauthenticated", "no"],
     [403, "external_forbidden", "no"],
-    [404, "external_refused", "no"],
+    [400, "external_refused", "no"],
     [429, "external_busy", "no"],
     [503, "external_unavailable", "no"],
     [500, "external_unavailable", "maybe"],

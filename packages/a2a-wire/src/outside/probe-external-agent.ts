@@ -1,12 +1,17 @@
 import { randomUUID } from "node:crypto";
-import type { ExternalTarget, OpenedExternalAgent } from "@shaman/external";
+import type { ExternalTarget, OpenedExternalAgent, SupportedInterface } from "@shaman/external";
 import { AppError, err, ok, type Result } from "@shaman/kernel";
 import type { ExternalCallDeps } from "./call-external-agent.ts";
-import { dialectOf } from "./dialect.ts";
 import { answerInvalid } from "./external-error.ts";
+import { byAnyWay, createRoute } from "./route.ts";
 import { sendOnce } from "./wire-request.ts";
 
-export type ExternalProbe = { readonly agent: OpenedExternalAgent; readonly latencyMs: number };
+export type ExternalProbe = {
+  readonly agent: OpenedExternalAgent;
+  /** The first of its interfaces that is there. */
+  readonly interface: SupportedInterface;
+  readonly latencyMs: number;
+};
 
 const PROBE_MS = 20_000;
 const LIMITS = {
@@ -29,10 +34,12 @@ export const probeExternalAgent = async (
   const opened = await deps.directory.open({ orgId, target, refresh: true, signal });
   if (!opened.ok) return opened;
   const agent = opened.value;
-  const dialect = dialectOf(agent.interface, agent.card.requiredExtensions);
-  const wire = { outbound: deps.outbound, agent, dialect, limits: LIMITS, extraHeaders: {} };
+  const route = createRoute(agent, { outbound: deps.outbound, limits: LIMITS, extraHeaders: {} });
   const startMs = performance.now();
-  const failure = await sendOnce(wire, dialect.getTask(randomUUID(), 0), { signal, timeoutMs: PROBE_MS }).then(
+  const ask = byAnyWay(route, ({ wire }) =>
+    sendOnce(wire, wire.dialect.getTask(randomUUID(), 0), { signal, timeoutMs: PROBE_MS }),
+  );
+  const failure = await ask.then(
     () => answerInvalid("it found a task that does not exist"),
     (thrown: unknown) => thrown,
   );
@@ -41,5 +48,5 @@ export const probeExternalAgent = async (
   const isThere = failure.code === "external_task_not_found";
   const figures = { orgId, externalAgentId: agent.id ?? "", latencyMs };
   if (agent.id !== undefined) deps.health?.record({ ...figures, ...(!isThere && { error: failure.code }) });
-  return isThere ? ok({ agent, latencyMs: Math.round(latencyMs) }) : err(failure);
+  return isThere ? ok({ agent, interface: route.way().interface, latencyMs: Math.round(latencyMs) }) : err(failure);
 };
