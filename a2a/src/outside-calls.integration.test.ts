@@ -1,15 +1,20 @@
-import { once } from "node:events";
-import { createServer, type RequestListener, type Server } from "node:http";
 import { createAgentResolver } from "@shaman/agents";
-import { Secret, systemClock, unwrap, type Json, type JsonObject } from "@shaman/kernel";
+import { Secret, systemClock, unwrap } from "@shaman/kernel";
 import {
+  callOf as call,
   findBrokenPromises,
+  onResult as on,
+  openStream,
+  scriptedAgent as agent,
+  scriptedCaller as caller,
   startOutsideAgent,
+  startOutsideByHand,
   startShaman,
   textMessage,
   whenRow,
   whenSeen,
   type OutsideAgent,
+  type OutsideByHand,
   type Shaman,
   type TestOrg,
 } from "@shaman/testkit";
@@ -18,64 +23,20 @@ import { listElsewhere } from "./internal/agent-calls.ts";
 
 /** Agents of ours that call agents of others through all servers; those are made with the official SDK, or by hand to misbehave. */
 
-type Call = { readonly name: string; readonly input: JsonObject & { readonly agent: string } };
-type Turn = { readonly match?: JsonObject; readonly text?: string; readonly toolCalls?: readonly Call[] };
-
-const call = (agent: string, message: string, more: JsonObject = {}): Call => ({
-  name: "call_agent",
-  input: { agent, message, ...more },
-});
-const agent = (name: string, frontMatter: string, turns: readonly Turn[]): Record<string, string> => ({
-  [`${name}.md`]: `---\nname: ${name}\ndescription: The ${name}\nmodel: scripted/${name}.yaml\n${frontMatter}\n---\nYou are ${name}.\n`,
-  [`${name}.yaml`]: JSON.stringify({ turns }),
-});
-/** An exposed agent that makes these calls at once, and says `then` when one of their results has the text. */
-const caller = (name: string, calls: readonly Call[], then: readonly Turn[]): Record<string, string> =>
-  agent(name, `exposed: true\ncalls: [${[...new Set(calls.map(({ input }) => input.agent))].join(", ")}]`, [
-    { match: { turn: 1 }, toolCalls: calls },
-    ...then,
-  ]);
-const on = (toolResult: Json, text: string): Turn => ({ match: { toolResult }, text });
-
-/** A server with a card, which does with messages what it is told to. */
-const startByHand = async (answer: RequestListener): Promise<{ readonly server: Server; readonly url: string }> => {
-  const server = createServer((request, response) => {
-    if (request.method !== "GET") {
-      answer(request, response);
-      return;
-    }
-    const { port } = Object(server.address());
-    response.setHeader("content-type", "application/json").end(
-      JSON.stringify({
-        name: "By hand",
-        description: "Misbehaves",
-        version: "1.0.0",
-        capabilities: {},
-        defaultInputModes: ["text/plain"],
-        defaultOutputModes: ["text/plain"],
-        skills: [],
-        supportedInterfaces: [
-          { url: `http://127.0.0.1:${port}/`, protocolBinding: "HTTP+JSON", protocolVersion: "1.0" },
-        ],
-      }),
-    );
-  }).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  return { server, url: `http://127.0.0.1:${Object(server.address()).port}/card.json` };
-};
-
 let shaman: Shaman;
 let org: TestOrg;
 let techcorp: TestOrg;
 let partner: OutsideAgent;
-const servers: Server[] = [];
+const servers: OutsideByHand[] = [];
 let muteMessages = 0;
 const busyAt: number[] = [];
+/** Ids of the messages that the agent got which recognizes a repeat; it answers the second one. */
+const repeated: string[] = [];
 
 beforeAll(async () => {
   [shaman, partner] = await Promise.all([startShaman(), startOutsideAgent()]);
-  const mute = await startByHand(() => (muteMessages += 1));
-  const busy = await startByHand((_, response) => {
+  const mute = await startOutsideByHand(() => (muteMessages += 1));
+  const busy = await startOutsideByHand((_, response) => {
     busyAt.push(Date.now());
     if (busyAt.length === 1) {
       response.writeHead(429, { "retry-after": "1" }).end();
@@ -84,7 +45,17 @@ beforeAll(async () => {
     const message = { messageId: "m", role: "ROLE_AGENT", parts: [{ text: "Now I have time." }] };
     response.setHeader("content-type", "application/json").end(JSON.stringify({ message }));
   });
-  servers.push(mute.server, busy.server);
+  const again = await startOutsideByHand((request, response) => {
+    let body = "";
+    request.on("data", (data) => (body += String(data)));
+    request.on("end", () => {
+      repeated.push(JSON.parse(body).message.messageId);
+      if (repeated.length === 1) return;
+      const message = { messageId: "m", role: "ROLE_AGENT", parts: [{ text: "I know this message." }] };
+      response.setHeader("content-type", "application/json").end(JSON.stringify({ message }));
+    });
+  });
+  servers.push(mute, busy, again);
   techcorp = await shaman.givenOrg(agent("Tax", "exposed: true", [{ text: "Tax is 19 EUR." }]));
   org = await shaman.givenOrg({
     "agents.json": JSON.stringify({
@@ -99,8 +70,10 @@ beforeAll(async () => {
       [on({ output: "ended its task as failed", isError: true }, "None of them.")],
     ),
     ...caller("Holder", [call("Partner", "hold crash")], [on("One moment, done.", "Held.")]),
+    ...caller("Shown", [call("Partner", "hold shown")], [on("One moment, done.", "Shown.")]),
     ...caller("Patient", [call("Partner", "hold ever")], []),
     ...caller("Hurried", [call("Mute", "hello")], [on("its outcome is unknown", "Nobody knows.")]),
+    ...caller("Insistent", [call("Again", "hello")], [on("I know this message.", "Understood.")]),
     ...caller("Later", [call("Busy", "hello")], [on("Now I have time.", "At last.")]),
     ...caller(
       "Clerk",
@@ -118,24 +91,22 @@ beforeAll(async () => {
     ]),
   });
   await org.addOutsideAgent({ name: "Partner", url: partner.cardUrl("rest") });
-  await org.addOutsideAgent({ name: "Mute", url: mute.url });
-  await org.addOutsideAgent({ name: "Busy", url: busy.url });
+  await org.addOutsideAgent({ name: "Mute", url: mute.cardUrl });
+  await org.addOutsideAgent({ name: "Busy", url: busy.cardUrl });
+  await org.addOutsideAgent({ name: "Again", url: again.cardUrl, repeatable: true });
   const tax = `http://${techcorp.host}/a2a/v1/agents/Tax`;
   await org.addOutsideAgent({
     name: "TaxAgent",
     url: tax,
     credential: { kind: "bearer", token: new Secret(techcorp.apiKey) },
   });
-  const locked = await startByHand((_, response) => response.writeHead(401).end());
-  servers.push(locked.server);
-  await org.addOutsideAgent({ name: "NoKey", url: locked.url });
+  const locked = await startOutsideByHand((_, response) => response.writeHead(401).end());
+  servers.push(locked);
+  await org.addOutsideAgent({ name: "NoKey", url: locked.cardUrl });
 });
 afterAll(async () => {
   await Promise.all([shaman.close(), partner.close()]);
-  for (const server of servers) {
-    server.closeAllConnections();
-    server.close();
-  }
+  for (const server of servers) await server.close();
 });
 afterEach(async () => {
   expect(await findBrokenPromises(shaman.database, org.orgId)).toEqual([]);
@@ -223,6 +194,58 @@ describe("an agent that calls an outside agent", () => {
     await whenFinished(taskId, "completed");
     expect(await callsOf(taskId)).toMatchObject([{ state: "unknown" }]);
     expect(muteMessages).toBe(1);
+  });
+
+  it("sends the same message again after a crash to one that recognizes a repeat", async () => {
+    const taskId = await begin("Insistent");
+    await whenSeen("the message", () => (repeated.length > 0 ? true : undefined));
+    await restart();
+    await whenFinished(taskId, "completed");
+    expect(await callsOf(taskId)).toMatchObject([
+      { state: "done", text: expect.stringContaining("I know this message.") },
+    ]);
+    expect(repeated).toHaveLength(2);
+    expect(new Set(repeated).size).toBe(1);
+  });
+
+  it("shows what it writes while it writes it: in the run, and to a caller that asked for the trace", async () => {
+    const stream = await openStream(shaman, org, {
+      agent: "Shown",
+      params: textMessage("go Shown"),
+      headers: { "a2a-extensions": "urn:shaman:a2a:trace:v1" },
+    });
+    const noticed = async (): Promise<string> => {
+      for (let event = await stream.next(); event !== undefined; event = await stream.next()) {
+        const notice = event.result.statusUpdate?.metadata?.["urn:shaman:a2a:trace:v1"]?.notice;
+        if (notice?.kind === "text") return `${notice.tool} ${notice.artifact}: ${notice.message}`;
+      }
+      throw new Error("The stream ended without a text");
+    };
+    expect(await noticed()).toBe("Partner answer.txt: One moment");
+    partner.release("shown");
+    expect(await noticed()).toBe("Partner answer.txt: , done.");
+    const rest = await stream.rest();
+    expect(rest.at(-1)?.result.statusUpdate.status.state).toBe("TASK_STATE_COMPLETED");
+    const artifacts = rest.filter(({ result }) => result.artifactUpdate !== undefined);
+    expect(JSON.stringify(artifacts)).not.toContain("One moment");
+  });
+
+  it("writes the figures of its calls when its server is stopped", async () => {
+    const calls = async () => {
+      const rows = await shaman.database.inspect<{ calls: number }>(
+        `SELECT coalesce(sum(h.calls), 0)::integer AS calls FROM external_agent_health h
+         JOIN external_agent e ON e.org_id = h.org_id AND e.id = h.external_agent_id WHERE e.org_id = $1 AND e.name = 'Partner'`,
+        [org.orgId],
+      );
+      return rows[0]?.calls;
+    };
+    await shaman.processes.internal.kill("SIGTERM");
+    await shaman.processes.internal.start();
+    const before = (await calls()) ?? 0;
+    expect((await start("Desk")).status.state).toBe("TASK_STATE_COMPLETED");
+    await shaman.processes.internal.kill("SIGTERM");
+    expect(await calls()).toBe(before + 1);
+    await shaman.processes.internal.start();
   });
 
   it("waits as long as a busy one asks for, holding nothing, and then sends the message that was not taken", async () => {

@@ -10,7 +10,9 @@ const stepLine = ({ position, ...step }: Extract<RecordedEvent, { type: "step" }
   return [`step ${position}`, step.kind, name, step.state, used].filter((part) => part !== undefined).join("  ");
 };
 
-const noticeLine = (notice: Extract<RecordedEvent, { type: "notice" }>["payload"]): string => {
+type Notice = Extract<RecordedEvent, { type: "notice" }>["payload"];
+
+const noticeLine = (notice: Notice): string => {
   const total = notice.total === undefined ? "" : ` of ${notice.total}`;
   const progress = notice.progress === undefined ? undefined : `${notice.progress}${total}`;
   return [notice.tool, notice.kind, notice.level, progress, notice.message]
@@ -28,15 +30,22 @@ export const createEventPrinter = (out: (text: string) => void): ((event: Record
     out(`${inText ? "\n" : ""}→ ${safe(text).replaceAll("\n", " ")}\n`);
     inText = false;
   };
+  const write = (text: string): void => {
+    if (text === "") return;
+    out(safe(text));
+    inText = !text.endsWith("\n");
+  };
+  const notice = (given: Notice): void => {
+    if (given.kind !== "text") return line(noticeLine(given));
+    if (given.append !== true) line([given.tool, given.artifact].filter((part) => part !== undefined).join("  "));
+    write(given.message ?? "");
+  };
   return (event) => {
     switch (event.type) {
       case "task.artifact": {
         const { payload } = event;
-        const text = safe(textOfParts(payload.parts));
         if (!payload.append) line(payload.name ?? "answer");
-        if (text === "") return;
-        out(text);
-        inText = !text.endsWith("\n");
+        write(textOfParts(payload.parts));
         return;
       }
       case "task.status": {
@@ -48,7 +57,7 @@ export const createEventPrinter = (out: (text: string) => void): ((event: Record
         line(stepLine(event.payload));
         return;
       case "notice":
-        line(noticeLine(event.payload));
+        notice(event.payload);
         return;
       case "data":
         line(`${event.payload.agent} shares ${event.payload.name}`);

@@ -1,4 +1,4 @@
-import type { AgentEvent, ExternalOutcome, ExternalProgress, RemoteTask } from "@shaman/a2a-wire";
+import type { AgentEvent, ExternalOutcome, ExternalProgress, OutsideAgent, RemoteTask } from "@shaman/a2a-wire";
 import { parsedJsonObject, type ChildTask } from "@shaman/runs";
 import type { Result } from "@shaman/kernel";
 import type { ListedAgent } from "@shaman/tools";
@@ -28,45 +28,6 @@ export const startedCall = z.object({
   share: z.object({ steps: z.number(), toolCalls: z.number(), tokens: z.number(), costUsd: z.number() }),
 });
 export type StartedCall = z.output<typeof startedCall>;
-
-/** An agent outside of the organization. */
-export const outsideAgent = z.object({
-  /** As the calling agent calls it. */
-  name: z.string(),
-  /** What it is registered as, or the origin that an alias names; for lists and audit. */
-  server: z.string(),
-  target: z.discriminatedUnion("kind", [
-    z.object({ kind: z.literal("registered"), externalAgentId: z.string(), name: z.string() }),
-    z.object({ kind: z.literal("url"), url: z.string(), name: z.string() }),
-  ]),
-});
-export type OutsideAgent = z.output<typeof outsideAgent>;
-
-const exactRemote = ({
-  taskId,
-  contextId,
-}: {
-  taskId?: string | undefined;
-  contextId?: string | undefined;
-}): RemoteTask => ({
-  ...(taskId !== undefined && { taskId }),
-  ...(contextId !== undefined && { contextId }),
-});
-
-/** The task that an outside agent works on, by its own ids. */
-export const remoteTask = z
-  .object({ taskId: z.string().optional(), contextId: z.string().optional() })
-  .transform(exactRemote);
-
-/** What the row of a started call of an outside agent holds. */
-export const startedOutside = z.object({
-  agent: z.string(),
-  message: z.string(),
-  outside: outsideAgent,
-  /** The task of that agent that the message answers. */
-  continues: remoteTask.optional(),
-});
-export type StartedOutside = z.output<typeof startedOutside>;
 
 /** Whom a name means. */
 export type Found =

@@ -1,16 +1,15 @@
-import { TRACE_EXTENSION, type AgentEvent, type BudgetLeft, type RemoteTask } from "@shaman/a2a-wire";
+import {
+  TRACE_EXTENSION,
+  type AgentEvent,
+  type BudgetLeft,
+  type RemoteTask,
+  type StartedOutside,
+} from "@shaman/a2a-wire";
 import { AppError, err, isJsonObject, newId, ok, userError, type Result } from "@shaman/kernel";
 import type { StepRecord } from "@shaman/runs";
 import { parseCallAgent } from "@shaman/tools";
 import { z } from "zod";
-import {
-  fullNameOf,
-  startedCall,
-  statusText,
-  type Found,
-  type StartedCall,
-  type StartedOutside,
-} from "./agent-calls.ts";
+import { fullNameOf, startedCall, statusText, type Found, type StartedCall } from "./agent-calls.ts";
 import { limitReached, refuse, type Share } from "./budget.ts";
 import type { Failure, Suspension } from "./engine-event.ts";
 import { enterOutsideCall, recallOutside, startOutsideCall } from "./outside-call-step.ts";

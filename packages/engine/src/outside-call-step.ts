@@ -1,11 +1,17 @@
-import type { ExternalOutcome, ExternalProgress, RemoteTask } from "@shaman/a2a-wire";
+import {
+  openOutside,
+  remoteTask,
+  startedOutside,
+  type ExternalOutcome,
+  type RemoteTask,
+  type StartedOutside,
+} from "@shaman/a2a-wire";
 import type { Json } from "@shaman/kernel";
 import type { StepRecord } from "@shaman/runs";
-import type { ToolNotice } from "@shaman/tools";
 import { z } from "zod";
-import { remoteTask, startedOutside, type StartedOutside } from "./agent-calls.ts";
 import { createNoticePipe } from "./notice-pipe.ts";
 import { concludeOutside } from "./outside-answer.ts";
+import { createOutsideNotices } from "./outside-notices.ts";
 import { BrokenOff, RunFailed } from "./run-failed.ts";
 import {
   hashOf,
@@ -18,19 +24,11 @@ import {
   type StepEnd,
 } from "./run-state.ts";
 
-/** What an open step holds of its call as soon as it is known. */
-const openOutput = z.object({
-  remote: remoteTask.optional(),
-  /** The lease under which the agent refused the message as a whole, to take it later. */
-  refusedUnder: z.int().optional(),
-});
-
 /** What a finished step holds where the outside agent waits for an answer. */
 const askingOutput = z.object({ asks: remoteTask });
 
 /** An outside agent that says nothing else of when it can be asked again is left alone for this long. */
 const SHORTEST_RETRY_MS = 1_000;
-const PROGRESS_EVERY_MS = 500;
 
 const callName = (position: number): string => `call-${position}`;
 
@@ -60,7 +58,7 @@ export async function* startOutsideCall(state: RunState, plan: PlannedCall, begu
  */
 export async function* enterOutsideCall(state: RunState, plan: PlannedCall, recorded: StepRecord): Events<StepEnd> {
   const begun = startedOutside.parse(recorded.input);
-  const { remote = {}, refusedUnder } = openOutput.parse(recorded.output ?? {});
+  const { remote = {}, refusedUnder } = openOutside.parse(recorded.output ?? {});
   const isUnsent = refusedUnder !== undefined && refusedUnder === state.input.leaseEpoch - 1;
   return yield* follow(state, plan, { begun, reentry: isUnsent ? undefined : remote });
 }
@@ -157,7 +155,7 @@ const run = (
 ) => {
   const { outside, message, continues } = begun;
   const pipe = createNoticePipe();
-  const toNotice = noticeOf();
+  const noticesOf = createOutsideNotices(input.toolOutputBytes);
   let remote: RemoteTask = {};
   const ended = deps.calls
     .callOutside({
@@ -168,9 +166,12 @@ const run = (
       signal,
       isOver: () => signal.reason instanceof RunFailed || Date.now() >= input.deadline,
       tell: (progress) => {
+        const isFirst = remote.taskId === undefined && progress.remote.taskId !== undefined;
         ({ remote } = progress);
-        const notice = toNotice(progress);
-        if (notice !== undefined) pipe.push(notice);
+        const notices = noticesOf(progress);
+        // The task's id goes out with a notice.
+        if (isFirst && notices.length === 0) pipe.push({ kind: "log", level: "info", message: "working" });
+        for (const notice of notices) pipe.push(notice);
       },
       ...(continues !== undefined && { continues }),
       ...(reentry !== undefined && { reentry }),
@@ -181,21 +182,4 @@ const run = (
     );
   void ended.then(pipe.close);
   return { ended, remote: () => remote, notices: pipe.notices };
-};
-
-/** What people see of the call while it lasts: the states as they come, and now and then how much was written. */
-const noticeOf = (): ((progress: ExternalProgress) => ToolNotice | undefined) => {
-  let written = 0;
-  let toldAt = 0;
-  return (progress) => {
-    if (progress.kind === "progress") {
-      const said = (progress.message?.parts ?? []).flatMap(({ text }) => (typeof text === "string" ? [text] : []));
-      return { kind: "log", level: "info", message: [progress.state, ...said].join(": ") };
-    }
-    const bytes = Buffer.byteLength(JSON.stringify(progress.artifact.parts));
-    written = progress.append ? written + bytes : bytes;
-    if (Date.now() < toldAt + PROGRESS_EVERY_MS) return undefined;
-    toldAt = Date.now();
-    return { kind: "progress", progress: written, message: "bytes of its answer have come" };
-  };
 };

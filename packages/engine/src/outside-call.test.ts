@@ -1,4 +1,4 @@
-import type { ExternalOutcome } from "@shaman/a2a-wire";
+import type { ExternalOutcome, ExternalProgress } from "@shaman/a2a-wire";
 import type { AgentDefinition } from "@shaman/agents";
 import { AppError, ok } from "@shaman/kernel";
 import type { Model, ModelEvent, ModelRequest } from "@shaman/llm";
@@ -53,7 +53,8 @@ const never = () => Promise.reject(new Error("not here"));
 
 const attempt = async (
   outcome: ExternalOutcome,
-  overrides: Partial<Pick<RunAgentInput, "leaseEpoch" | "recorded">> = {},
+  overrides: Partial<Pick<RunAgentInput, "leaseEpoch" | "recorded" | "toolOutputBytes">> = {},
+  progress: readonly ExternalProgress[] = [],
 ) => {
   const { model, told } = createModel();
   const made: OutsideCall[] = [];
@@ -73,6 +74,7 @@ const attempt = async (
       },
       callOutside: async (call) => {
         made.push(call);
+        for (const one of progress) call.tell(one);
         return outcome;
       },
     },
@@ -102,7 +104,7 @@ const attempt = async (
   for (const event of events) {
     if (event.type === "step") steps.set(event.step.position, { ...steps.get(event.step.position), ...event.step });
   }
-  return { steps: [...steps.values()], told, made, last: events.at(-1) };
+  return { steps: [...steps.values()], told, made, events, last: events.at(-1) };
 };
 
 const BUSY: ExternalOutcome = {
@@ -141,4 +143,56 @@ test("a refusal of a call that is entered again says nothing of what was sent be
   expect(last).toEqual({ type: "completed" });
   expect(told[0]).toContain("its outcome is unknown");
   expect(after.find(({ kind }) => kind === "call")?.state).toBe("unknown");
+});
+
+describe("what an outside agent writes while it is called", () => {
+  const remote = { taskId: "theirs" };
+  const written = (text: string, append: boolean): ExternalProgress => ({
+    kind: "artifact",
+    remote,
+    artifact: { artifactId: "a", name: "answer.txt", parts: [{ text }] },
+    append,
+    lastChunk: false,
+  });
+  const DONE: ExternalOutcome = { kind: "task", state: "completed", artifacts: [], remote };
+  const noticesOf = (events: readonly EngineEvent[]) =>
+    events.flatMap((event) => (event.type === "notice" ? [event.notice] : []));
+  const textOf = (events: readonly EngineEvent[]) =>
+    noticesOf(events)
+      .map(({ message }) => message)
+      .join("");
+
+  test("is told as it comes, each piece once, also where the whole comes again and again", async () => {
+    const streamed = await attempt(DONE, {}, [written("Good ", false), written("morning", true)]);
+    const texts = noticesOf(streamed.events).filter(({ kind }) => kind === "text");
+    expect(texts[0]).toMatchObject({
+      tool: "Partner",
+      server: "Partner",
+      position: 2,
+      artifact: "answer.txt",
+      append: false,
+    });
+    expect(textOf(streamed.events)).toBe("Good morning");
+    const polled = await attempt(DONE, {}, [
+      written("Good ", false),
+      written("Good ", false),
+      written("Good morning", false),
+    ]);
+    expect(textOf(polled.events)).toBe("Good morning");
+    const begunAgain = await attempt(DONE, {}, [written("Bad", false), written("Good", false)]);
+    expect(noticesOf(begunAgain.events).map(({ append }) => append)).toEqual([false, false]);
+  });
+
+  test("is shown as far as a model is given it, and the cut is told", async () => {
+    const many = Array.from({ length: 50 }, (_, i) => written("x".repeat(10), i > 0));
+    const { events, steps } = await attempt(DONE, { toolOutputBytes: 105 }, many);
+    expect(textOf(events)).toBe(`${"x".repeat(105)}\n[what follows of its text is not shown here]`);
+    // The id of its task comes before anything else of it.
+    expect(events.findIndex((event) => event.type === "notice")).toBeGreaterThan(
+      events.findIndex(
+        (event) => event.type === "step" && JSON.stringify(event.step.output) === JSON.stringify({ remote }),
+      ),
+    );
+    expect(steps.find(({ kind }) => kind === "call")?.state).toBe("done");
+  });
 });

@@ -2,9 +2,10 @@ import { z } from "zod";
 import { parsedJsonObject } from "./json-schema.ts";
 import { taskState } from "./states.ts";
 
-/** What a tool tells on its way, or what an agent's tools lack. */
+/** What a tool or an outside agent tells on its way, or what an agent's tools lack. */
 export const noticePayload = z.object({
-  kind: z.enum(["progress", "log", "problem"]),
+  /** `text`: `message` is text that an outside agent writes, of its `artifact`. */
+  kind: z.enum(["progress", "log", "problem", "text"]),
   /** Of the step that the tool runs in. */
   position: z.int().optional(),
   tool: z.string().optional(),
@@ -13,6 +14,9 @@ export const noticePayload = z.object({
   level: z.string().optional(),
   progress: z.number().optional(),
   total: z.number().optional(),
+  artifact: z.string().optional(),
+  /** Whether the text continues what came before of the artifact. */
+  append: z.boolean().optional(),
 });
 export type NoticePayload = z.output<typeof noticePayload>;
 

@@ -219,7 +219,10 @@ export const createRunRecorder = (
       soon(step.kind === "model" ? options.coalesceMs : 0);
     },
     event: (taskId, event) => {
-      push(taskId, event);
+      const last = pending.events.at(-1);
+      const joined = options.coalesceMs > 0 && last?.taskId === taskId ? joinTexts(last, event) : undefined;
+      if (joined === undefined) push(taskId, event);
+      else pending.events[pending.events.length - 1] = { ...joined, taskId };
       soon(event.type === "notice" ? options.coalesceMs : 0);
     },
     applied: (commandId) => void pending.appliedCommands.push(commandId),
@@ -242,6 +245,15 @@ export const createRunRecorder = (
       return commit(outcome);
     },
   };
+};
+
+/** One notice for two, where the second continues the text of the first. */
+const joinTexts = (first: RunEvent, second: RunEvent): RunEvent | undefined => {
+  if (first.type !== "notice" || second.type !== "notice") return undefined;
+  const [before, after] = [first.payload, second.payload];
+  const continues = before.kind === "text" && after.kind === "text" && after.append === true;
+  if (!continues || before.position !== after.position || before.artifact !== after.artifact) return undefined;
+  return { type: "notice", payload: { ...before, message: `${before.message ?? ""}${after.message ?? ""}` } };
 };
 
 type PendingArtifact = { readonly type: "task.artifact"; readonly payload: ArtifactPayload };

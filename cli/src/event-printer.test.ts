@@ -1,0 +1,19 @@
+import type { RecordedEvent } from "@shaman/runs";
+import { expect, test } from "vitest";
+import { createEventPrinter } from "./event-printer.ts";
+
+const at = { seq: 1, taskId: "task_1" };
+const text = (message: string, append: boolean): RecordedEvent => ({
+  ...at,
+  type: "notice",
+  payload: { kind: "text", position: 2, tool: "Partner", artifact: "answer.txt", message, append },
+});
+
+test("text of an outside agent is printed as it comes, below who writes it, and without what moves a cursor", () => {
+  let out = "";
+  const print = createEventPrinter((piece) => (out += piece));
+  print(text("One ", false));
+  print(text("moment\u001b[2J", true));
+  print({ ...at, type: "notice", payload: { kind: "log", tool: "Partner", level: "info", message: "completed" } });
+  expect(out).toBe("→ Partner  answer.txt\nOne moment[2J\n→ Partner  log  info  completed\n");
+});
