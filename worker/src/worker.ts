@@ -3,6 +3,7 @@ import { createTokenMinter, deleteExpiredJtis } from "@shaman/access";
 import { createAgentResolver, createGitSource } from "@shaman/agents";
 import { sealAudit } from "@shaman/audit";
 import { createDb } from "@shaman/db";
+import { createExternalDirectory } from "@shaman/external";
 import { newId, systemClock } from "@shaman/kernel";
 import { createOutbound } from "@shaman/outbound";
 import {
@@ -32,6 +33,7 @@ import { Agent } from "undici";
 import type { WorkerConfig } from "./config.ts";
 import { createDispatcher } from "./dispatcher.ts";
 import { every } from "./every.ts";
+import { cancelOutsideTasks } from "./handlers/cancel-outside.ts";
 import { executeRun, StopRun } from "./handlers/execute-run.ts";
 import { retryRunJob } from "./handlers/retry-run.ts";
 import { enqueueDueRepositories, REPOSITORY_SYNC, runRepositorySync } from "./handlers/sync-repository.ts";
@@ -48,6 +50,7 @@ export type Worker = {
 };
 
 const WAITING_POLL_MS = 1_000;
+const OUTSIDE_CANCEL_POLL_MS = 1_000;
 const DUE_POLL_MS = 500;
 const SEAL_MS = 5_000;
 const JTI_CLEANUP_MS = 60_000;
@@ -163,6 +166,9 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
   await lookForWaiting();
   every("repositories", DUE_POLL_MS, { ...periodic, work: () => enqueueDueRepositories({ db, queue }) });
   every("waiting", WAITING_POLL_MS, { ...periodic, work: lookForWaiting });
+  const directory = createExternalDirectory({ db, clock: systemClock, secretKeys: config.secrets, outbound });
+  const cancels = (): Promise<void> => cancelOutsideTasks({ db, directory, outbound, log }, stopping.signal);
+  every("outside-cancels", OUTSIDE_CANCEL_POLL_MS, { ...periodic, work: cancels });
   every("sweep", config.worker.sweepMs, { ...periodic, work: sweep });
   const retention = { ...periodic, work: () => keepRetention({ db, store }, { signal: stopping.signal }) };
   every("retention", config.worker.retentionMs, retention);

@@ -31,6 +31,8 @@ export type { ListRunsInput, RunPage } from "./manage/list-runs.ts";
 export { replyRun } from "./manage/reply-run.ts";
 export type { RepliedRun, ReplyRunInput } from "./manage/reply-run.ts";
 export type { RunView } from "./manage/run-view.ts";
+export { endOutsideCancel, takeOutsideCancels } from "./outside-cancel.ts";
+export type { OutsideCancel, OutsideCancelEnd } from "./outside-cancel.ts";
 export { readEvents } from "./read-events.ts";
 export { recordBatch } from "./record-batch.ts";
 export type { Batch, Lease, Recorded, RunOutcome } from "./record-batch.ts";

@@ -3,7 +3,7 @@ import { toJsonb, type Statement } from "@shaman/db";
 import { newId } from "@shaman/kernel";
 import { FEW } from "./few.ts";
 import type { Batch, Lease, RunOutcome } from "./record-batch.ts";
-import type { RunState } from "./states.ts";
+import { isTerminal, type RunState } from "./states.ts";
 
 type StepRow = Batch["steps"][number] & { readonly id: string };
 
@@ -192,6 +192,21 @@ const TASKS: Part = {
     AND task.org_id = r.org_id AND task.id = r.id AND task.state NOT IN ('completed', 'failed', 'canceled', 'rejected')`,
 };
 
+/** What a task that ends early had under way outside is not wanted any more; whether the call is still open is seen later. */
+const OUTSIDE_CANCELS: Part = {
+  name: "outside_cancels",
+  columns: "task_id text",
+  rowsOf: ({ batch }) =>
+    batch.tasks.flatMap(({ taskId, state }) =>
+      isTerminal(state) && state !== "completed" ? [{ task_id: taskId }] : [],
+    ),
+  sql: (rows) => `
+  INSERT INTO outside_cancel (org_id, task_id, position, run_id)
+  SELECT $1, s.task_id, s.position, fence.id ${rows.replace("WHERE", ", step s WHERE")}
+    AND s.org_id = r.org_id AND s.task_id = r.task_id AND s.kind = 'call' AND s.state = 'started' AND s.child_task_id IS NULL
+  ON CONFLICT (org_id, task_id, position) DO NOTHING`,
+};
+
 const MESSAGES: Part = {
   name: "messages",
   columns: "id text, task_id text, ord integer, role text, content jsonb",
@@ -240,7 +255,18 @@ const AUDIT: Part = {
   SELECT ${AUDIT_COLUMNS.map((column) => `a.${column}`).join(", ")} ${rows.replace("WHERE", `, ${auditRecord("r.entry")} WHERE`)}`,
 };
 
-const PARTS: readonly Part[] = [EVENTS, STEPS, USAGE, ARTIFACTS, TASKS, MESSAGES, COMMANDS, AUDIT, DATA];
+const PARTS: readonly Part[] = [
+  EVENTS,
+  STEPS,
+  USAGE,
+  ARTIFACTS,
+  TASKS,
+  MESSAGES,
+  COMMANDS,
+  AUDIT,
+  DATA,
+  OUTSIDE_CANCELS,
+];
 
 /** Texts made so far, by the parts they have: PostgreSQL pays for a part even where it has no rows. */
 const texts = new Map<string, string>();

@@ -46,7 +46,7 @@ const status = (taskId: string, state: "TASK_STATE_COMPLETED" | "TASK_STATE_FAIL
   statusUpdate: { taskId, status: { state } },
 });
 
-test("a called agent's task ends once, however often a call that is entered again tells of its end", async () => {
+const givenRecording = async (db: unknown) => {
   const told: string[] = [];
   const nothing = (): void => undefined;
   const recorder: RunRecorder = {
@@ -63,10 +63,14 @@ test("a called agent's task ends once, however often a call that is entered agai
     finish: () => Promise.reject(new Error("not here")),
     lost: new AbortController().signal,
   };
+  // The cast is safe because a first attempt asks the database for nothing but the list of tasks.
+  const tree = await createTaskTree(db as Parameters<typeof createTaskTree>[0], RUN);
+  return { at: { run: RUN, recorder, tree }, told };
+};
+
+test("a called agent's task ends once, however often a call that is entered again tells of its end", async () => {
   const unused = new Proxy({}, { get: () => () => Promise.reject(new Error("not asked on a first attempt")) });
-  // The cast is safe because a first attempt asks the database nothing: whatever is called here rejects.
-  const tree = await createTaskTree(unused as Parameters<typeof createTaskTree>[0], RUN);
-  const at = { run: RUN, recorder, tree };
+  const { at, told } = await givenRecording(unused);
   await record(at, begun);
   await record(at, { task: { id: "task_child" } });
   for (const state of ["TASK_STATE_COMPLETED", "TASK_STATE_COMPLETED", "TASK_STATE_FAILED"] as const) {
@@ -75,4 +79,27 @@ test("a called agent's task ends once, however often a call that is entered agai
   await record(at, { task: { id: "task_child" } });
   await record(at, status("task_unknown", "TASK_STATE_COMPLETED"));
   expect(told).toEqual(["Desk task_root call", "task_child working", "task_child completed"]);
+});
+
+test("a called agent that fails ends what it had called before itself, those as well that only the record knows", async () => {
+  const rows = ["task_deep", "task_deeper"].map((taskId, i) => ({
+    taskId,
+    parentTaskId: i === 0 ? "task_child" : "task_deep",
+    agent: taskId,
+    state: "working",
+  }));
+  const { at, told } = await givenRecording({ batch: async () => [{ rows, rowCount: rows.length }] });
+  await record(at, begun);
+  await record(at, {
+    statusUpdate: {
+      taskId: "task_root",
+      status: { state: "TASK_STATE_WORKING" },
+      metadata: traceMetadata({
+        kind: "step",
+        step: { position: 3, kind: "call", name: "Other", inputHash: "h", state: "started", childTaskId: "task_other" },
+      }),
+    },
+  });
+  await record(at, status("task_child", "TASK_STATE_FAILED"));
+  expect(told.slice(2)).toEqual(["task_deep canceled", "task_deeper canceled", "task_child failed"]);
 });

@@ -1,8 +1,8 @@
 import type { AgentEvent, AgentStatus, TraceRecord } from "@shaman/a2a-wire";
 import { TRACE_EXTENSION } from "@shaman/a2a-wire";
 import { publicMessageOf, type AppError, type JsonObject } from "@shaman/kernel";
-import type { LeasedRun, RunOutcome, StepRecord, TaskState } from "@shaman/runs";
-import { auditOf, failed, type Recording } from "./run-end.ts";
+import { isTerminal, type LeasedRun, type RunOutcome, type StepRecord, type TaskState } from "@shaman/runs";
+import { auditOf, endBelow, failed, type Recording } from "./run-end.ts";
 
 /**
  * Records one event; gives what becomes of the run when that was its last. A promise means that no other event may be
@@ -62,10 +62,18 @@ const recordRootStatus = (
   }
 };
 
-/** What becomes of a called agent's task. It is told once: an attempt that enters a finished call again changes nothing. */
-const recordChildStatus = ({ recorder, tree }: Recording, { status, taskId }: AgentStatus): undefined => {
+/**
+ * What becomes of a called agent's task. It is told once: an attempt that enters a finished call again changes nothing.
+ * Where it ended early, what it had called in turn has ended with it.
+ */
+const recordChildStatus = (at: Recording, { status, taskId }: AgentStatus): Promise<undefined> | undefined => {
+  const { recorder, tree } = at;
   const state = CHILD_STATES[status.state];
-  if (state !== undefined && tree.move(taskId, state)) recorder.status({ taskId, state, ...messageOf(status) });
+  if (state === undefined || !tree.move(taskId, state)) return undefined;
+  const tell = (): undefined => {
+    recorder.status({ taskId, state, ...messageOf(status) });
+  };
+  return isTerminal(state) && state !== "completed" ? endBelow(at, taskId).then(tell) : tell();
 };
 
 const CHILD_STATES: Readonly<Partial<Record<AgentStatus["status"]["state"], TaskState>>> = {
@@ -109,7 +117,7 @@ const recordStep = (
 ): void => {
   const agent = tree.agentOf(taskId);
   recorder.step(agent, taskId, step);
-  if (step.childTaskId !== undefined) tree.add({ taskId: step.childTaskId, agent: step.name });
+  if (step.childTaskId !== undefined) tree.add({ taskId: step.childTaskId, agent: step.name, parentTaskId: taskId });
   if ((step.kind !== "tool" && step.kind !== "call") || step.state === "started") return;
   const isTool = step.kind === "tool";
   recorder.audit({

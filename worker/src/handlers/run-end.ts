@@ -26,7 +26,7 @@ export type FailureRecord = { readonly code: string; readonly message: string; r
 
 export const failed = async (at: Recording, { code, message, text }: FailureRecord): Promise<RunOutcome> => {
   const { run, recorder } = at;
-  await endChildren(at);
+  await endBelow(at, run.rootTaskId);
   recorder.status({ taskId: run.rootTaskId, state: "failed", message: agentMessage(run, text) });
   recorder.audit(auditOf(run, { result: "failed", state: "failed" }));
   return { kind: "finished", state: "failed", error: { code, message } };
@@ -35,15 +35,15 @@ export const failed = async (at: Recording, { code, message, text }: FailureReco
 export const canceled = async (at: Recording, commandId: unknown): Promise<RunOutcome> => {
   const { run, recorder } = at;
   if (typeof commandId === "string") recorder.applied(commandId);
-  await endChildren(at);
+  await endBelow(at, run.rootTaskId);
   if (!isTerminal(run.taskState)) recorder.status({ taskId: run.rootTaskId, state: "canceled" });
   recorder.audit(auditOf(run, { result: "ok", state: "canceled" }));
   return { kind: "finished", state: "canceled" };
 };
 
-/** Tasks below the root end before it does: nobody works on them any more. */
-const endChildren = async ({ recorder, tree }: Recording): Promise<void> => {
-  for (const taskId of await tree.listOpen()) {
+/** Tasks below one that ends early end before it does: nobody works on them any more. */
+export const endBelow = async ({ recorder, tree }: Recording, top: string): Promise<void> => {
+  for (const taskId of await tree.listOpenBelow(top)) {
     if (tree.move(taskId, "canceled")) recorder.status({ taskId, state: "canceled" });
   }
 };

@@ -5,27 +5,28 @@ import { isTerminal, listTasks, type LeasedRun, type TaskState } from "@shaman/r
 export type TaskTree = {
   readonly agentOf: (taskId: string) => string;
   /** A task that an agent's call has begun. */
-  readonly add: (task: { readonly taskId: string; readonly agent: string }) => void;
+  readonly add: (task: { readonly taskId: string; readonly agent: string; readonly parentTaskId: string }) => void;
   /** Whether the task comes to this state now; false where it is there already, or at its end. */
   readonly move: (taskId: string, state: TaskState) => boolean;
-  /** Tasks of called agents that have not ended, those as well that only the record knows. */
-  readonly listOpen: () => Promise<readonly string[]>;
+  /** Tasks below this one that have not ended, those as well that only the record knows. */
+  readonly listOpenBelow: (taskId: string) => Promise<readonly string[]>;
 };
 
 /** Knows the root task, and on a later attempt what earlier ones recorded. */
 export const createTaskTree = async (db: Db, run: LeasedRun): Promise<TaskTree> => {
-  const tasks = new Map<string, { readonly agent: string; state: TaskState }>();
-  tasks.set(run.rootTaskId, { agent: run.agent, state: run.taskState });
+  // Parents come before their children.
+  const tasks = new Map<string, { readonly agent: string; readonly parentTaskId: string | null; state: TaskState }>();
+  tasks.set(run.rootTaskId, { agent: run.agent, parentTaskId: null, state: run.taskState });
   const load = async (): Promise<void> => {
-    for (const { taskId, agent, state } of await listTasks(db, run)) {
-      if (!tasks.has(taskId)) tasks.set(taskId, { agent, state });
+    for (const { taskId, ...task } of await listTasks(db, run)) {
+      if (!tasks.has(taskId)) tasks.set(taskId, task);
     }
   };
   if (run.epoch > 1) await load();
   return {
     agentOf: (taskId) => tasks.get(taskId)?.agent ?? run.agent,
-    add: ({ taskId, agent }) => {
-      if (!tasks.has(taskId)) tasks.set(taskId, { agent, state: "submitted" });
+    add: ({ taskId, agent, parentTaskId }) => {
+      if (!tasks.has(taskId)) tasks.set(taskId, { agent, parentTaskId, state: "submitted" });
     },
     move: (taskId, state) => {
       const task = tasks.get(taskId);
@@ -33,10 +34,12 @@ export const createTaskTree = async (db: Db, run: LeasedRun): Promise<TaskTree> 
       task.state = state;
       return true;
     },
-    listOpen: async () => {
+    listOpenBelow: async (top) => {
       await load();
+      const below = new Set([top]);
+      for (const [taskId, { parentTaskId }] of tasks) if (below.has(parentTaskId ?? "")) below.add(taskId);
       return [...tasks].flatMap(([taskId, { state }]) =>
-        taskId === run.rootTaskId || isTerminal(state) ? [] : [taskId],
+        taskId === top || !below.has(taskId) || isTerminal(state) ? [] : [taskId],
       );
     },
   };
