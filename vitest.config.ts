@@ -7,6 +7,8 @@ export default defineConfig({
   test: {
     // A test that a forgotten `.only` would skip must not look green.
     allowOnly: false,
+    // Most of a test's time is waiting for other processes: by itself, vitest would use one core of two.
+    maxWorkers: "100%",
     projects: [
       {
         test: {
