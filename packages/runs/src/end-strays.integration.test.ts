@@ -1,8 +1,6 @@
-import { newId, unwrap } from "@shaman/kernel";
-import type { JobQueue } from "@shaman/queue";
-import { findBrokenPromises, testDatabase, type TestDatabase } from "@shaman/testkit";
+import { newId } from "@shaman/kernel";
+import { acceptTestRun, findBrokenPromises, testDatabase, type TestDatabase } from "@shaman/testkit";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
-import { acceptMessage } from "./accept.ts";
 import { endStrays } from "./end-strays.ts";
 import { claimRun, type LeasedRun } from "./lease.ts";
 import { recordBatch, type Batch, type RunOutcome } from "./record-batch.ts";
@@ -19,46 +17,9 @@ beforeEach(async () => {
 afterAll(() => database.close());
 
 const WAITING = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-const queue: JobQueue = {
-  add: async () => undefined,
-  addAgain: async () => undefined,
-  take: async () => undefined,
-  onAdded: async () => undefined,
-  close: async () => undefined,
-};
 
 const givenRun = async (): Promise<LeasedRun> => {
-  const accepted = await acceptMessage(
-    { db: database.as("public"), queue, onEnqueueFailed: () => undefined },
-    {
-      orgId,
-      principal: "key:test",
-      apiKeyId: null,
-      userId: null,
-      agent: "Desk",
-      repositoryId: "repo_1",
-      commit: "c1",
-      limits: {
-        maxSteps: 30,
-        maxToolCalls: 100,
-        maxDepth: 5,
-        maxTokens: 1_000,
-        maxCostUsd: 1,
-        timeoutSeconds: 600,
-        maxAttempts: 3,
-        backoffSeconds: 1,
-      },
-      priority: 3,
-      message: { messageId: newId("msg"), role: "ROLE_USER", parts: [{ text: "hello" }] },
-      contextId: undefined,
-      messageId: null,
-      idempotencyKey: undefined,
-      traceparent: undefined,
-      ip: undefined,
-      protocol: "test",
-    },
-  );
-  const { runId } = unwrap(accepted);
+  const { runId } = await acceptTestRun(database, { orgId, agent: "Desk" });
   const run = await claimRun(database.as("worker"), { orgId, runId, leaseMs: 60_000, worker: "w" });
   if (run === undefined) throw new Error("not claimed");
   return run;

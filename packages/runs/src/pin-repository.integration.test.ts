@@ -1,8 +1,5 @@
-import { newId, unwrap } from "@shaman/kernel";
-import type { JobQueue } from "@shaman/queue";
-import { testDatabase, type TestDatabase } from "@shaman/testkit";
+import { acceptTestRun, testDatabase, type TestDatabase } from "@shaman/testkit";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { acceptMessage } from "./accept.ts";
 import { claimRun, type LeasedRun } from "./lease.ts";
 import { pinRepository } from "./pin-repository.ts";
 
@@ -15,46 +12,9 @@ beforeAll(async () => {
 afterAll(() => database.close());
 
 const WAITING = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-const queue: JobQueue = {
-  add: async () => undefined,
-  addAgain: async () => undefined,
-  take: async () => undefined,
-  onAdded: async () => undefined,
-  close: async () => undefined,
-};
 
 const givenRun = async (): Promise<LeasedRun> => {
-  const accepted = await acceptMessage(
-    { db: database.as("public"), queue, onEnqueueFailed: () => undefined },
-    {
-      orgId,
-      principal: "key:test",
-      apiKeyId: null,
-      userId: null,
-      agent: "Desk",
-      repositoryId: "repo_own",
-      commit: "own-1",
-      limits: {
-        maxSteps: 30,
-        maxToolCalls: 100,
-        maxDepth: 5,
-        maxTokens: 1_000,
-        maxCostUsd: 1,
-        timeoutSeconds: 600,
-        maxAttempts: 3,
-        backoffSeconds: 1,
-      },
-      priority: 3,
-      message: { messageId: newId("msg"), role: "ROLE_USER", parts: [{ text: "hello" }] },
-      contextId: undefined,
-      messageId: null,
-      idempotencyKey: undefined,
-      traceparent: undefined,
-      ip: undefined,
-      protocol: "test",
-    },
-  );
-  const { runId } = unwrap(accepted);
+  const { runId } = await acceptTestRun(database, { orgId, repositoryId: "repo_own", commit: "own-1" });
   const run = await claimRun(database.as("worker"), { orgId, runId, leaseMs: 60_000, worker: "w" });
   if (run === undefined) throw new Error("not claimed");
   return run;

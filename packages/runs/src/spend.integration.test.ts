@@ -1,8 +1,6 @@
-import { newId, unwrap } from "@shaman/kernel";
-import type { JobQueue } from "@shaman/queue";
-import { testDatabase, type TestDatabase } from "@shaman/testkit";
+import { newId } from "@shaman/kernel";
+import { acceptTestRun, testDatabase, type TestDatabase } from "@shaman/testkit";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { acceptMessage } from "./accept.ts";
 import { claimRun, type LeasedRun } from "./lease.ts";
 import { recordBatch, type RunOutcome } from "./record-batch.ts";
 import { reserveSpend } from "./spend.ts";
@@ -13,24 +11,6 @@ beforeAll(async () => {
   database = await testDatabase();
 });
 afterAll(() => database.close());
-
-const queue: JobQueue = {
-  add: async () => undefined,
-  addAgain: async () => undefined,
-  take: async () => undefined,
-  onAdded: async () => undefined,
-  close: async () => undefined,
-};
-const limits = {
-  maxSteps: 30,
-  maxToolCalls: 100,
-  maxDepth: 5,
-  maxTokens: 1_000,
-  maxCostUsd: 1,
-  timeoutSeconds: 600,
-  maxAttempts: 3,
-  backoffSeconds: 1,
-};
 
 const givenOrg = async (input: { readonly organization?: number; readonly key?: number }) => {
   const { orgId } = await database.givenOrg();
@@ -45,28 +25,7 @@ const givenOrg = async (input: { readonly organization?: number; readonly key?: 
     [orgId, keyId, Buffer.from(keyId), input.key ?? null],
   );
   const claim = async (apiKeyId: string | null = keyId): Promise<LeasedRun> => {
-    const accepted = await acceptMessage(
-      { db: database.as("public"), queue, onEnqueueFailed: () => undefined },
-      {
-        orgId,
-        principal: "key:test",
-        apiKeyId,
-        userId: null,
-        agent: "Clerk",
-        repositoryId: "repo_1",
-        commit: "c1",
-        limits,
-        priority: 3,
-        message: { messageId: newId("msg"), role: "ROLE_USER", parts: [{ text: "hello" }] },
-        contextId: undefined,
-        messageId: null,
-        idempotencyKey: undefined,
-        traceparent: undefined,
-        ip: undefined,
-        protocol: "test",
-      },
-    );
-    return reclaim(unwrap(accepted).runId);
+    return reclaim((await acceptTestRun(database, { orgId, apiKeyId })).runId);
   };
   const reclaim = async (runId: string): Promise<LeasedRun> => {
     const run = await claimRun(database.as("worker"), { orgId, runId, leaseMs: 60_000, worker: "w" });

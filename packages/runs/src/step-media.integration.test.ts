@@ -1,9 +1,7 @@
 import { createHash } from "node:crypto";
-import { newId } from "@shaman/kernel";
-import type { FanOut, JobQueue } from "@shaman/queue";
-import { testDatabase, type TestDatabase } from "@shaman/testkit";
+import type { FanOut } from "@shaman/queue";
+import { acceptTestRun, testDatabase, type TestDatabase } from "@shaman/testkit";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { acceptMessage } from "./accept.ts";
 import { forgetStepMedia } from "./forget-media.ts";
 import { claimRun, type LeasedRun } from "./lease.ts";
 import { loadSteps } from "./load-steps.ts";
@@ -16,13 +14,6 @@ beforeAll(async () => {
 });
 afterAll(() => database.close());
 
-const QUEUE: JobQueue = {
-  add: async () => undefined,
-  addAgain: async () => undefined,
-  take: async () => undefined,
-  onAdded: async () => undefined,
-  close: async () => undefined,
-};
 const FAN_OUT: FanOut = {
   publish: () => undefined,
   subscribe: async () => undefined,
@@ -38,39 +29,8 @@ const claim = async ({ orgId, runId }: { readonly orgId: string; readonly runId:
 
 const givenRun = async (orgId?: string): Promise<LeasedRun> => {
   const owner = orgId ?? (await database.givenOrg()).orgId;
-  const accepted = await acceptMessage(
-    { db: database.as("public"), queue: QUEUE, onEnqueueFailed: () => undefined },
-    {
-      orgId: owner,
-      principal: "key:test",
-      apiKeyId: null,
-      userId: null,
-      agent: "Clerk",
-      repositoryId: "repo_1",
-      commit: "c1",
-      limits: {
-        maxSteps: 30,
-        maxToolCalls: 100,
-        maxDepth: 5,
-        maxTokens: 1_000,
-        maxCostUsd: 1,
-        timeoutSeconds: 600,
-        maxAttempts: 3,
-        backoffSeconds: 1,
-      },
-      priority: 3,
-      message: { messageId: newId("msg"), role: "ROLE_USER", parts: [{ text: "hello" }] },
-      contextId: undefined,
-      messageId: null,
-      idempotencyKey: undefined,
-      traceparent: undefined,
-      ip: undefined,
-      protocol: "jsonrpc",
-      durable: "at once",
-    },
-  );
-  if (!accepted.ok) throw accepted.error;
-  return claim({ orgId: owner, runId: accepted.value.runId });
+  const { runId } = await acceptTestRun(database, { orgId: owner });
+  return claim({ orgId: owner, runId });
 };
 
 const imageOf = (content: string) => ({
