@@ -2,24 +2,12 @@ import { AppError, type Secret } from "@shaman/kernel";
 import pg from "pg";
 import { BatchQuery } from "./batch-query.ts";
 import { keepFull } from "./full-pool.ts";
+import type { BatchOptions, Row, Rows, Statement } from "./statement.ts";
 import { createTogether, type Together } from "./together.ts";
-
-/** One statement. A `name` makes it a prepared statement of the connection; a name must always mean the same text. */
-export type Statement = { readonly name?: string; readonly text: string; readonly values?: readonly unknown[] };
-
-export type Rows<R> = { readonly rows: R[]; readonly rowCount: number };
 
 export type Tx = {
   /** Runs one statement inside the transaction. Statements sent without waiting for each other share a round trip. */
   readonly query: <R = Record<string, unknown>>(statement: Statement) => Promise<Rows<R>>;
-};
-
-export type BatchOptions = {
-  /**
-   * `later`: does not wait until the disk has the commit. A crash of PostgreSQL may then undo it, together with all that
-   * came after it; any later ordinary commit makes it as safe as itself.
-   */
-  readonly durable?: "at once" | "later";
 };
 
 export type Db = {
@@ -44,10 +32,6 @@ export type Db = {
   readonly check: () => Promise<void>;
   readonly close: () => Promise<void>;
 };
-
-/** A row as PostgreSQL gave it; parse what you take from it. */
-// oxlint-disable-next-line typescript/no-explicit-any -- the columns of a row are known only to the statement's author
-export type Row = Record<string, any>;
 
 const INT8_OID = 20;
 const CONNECT_TIMEOUT_MS = 5_000;

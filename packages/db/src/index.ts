@@ -1,6 +1,7 @@
 export { databaseConfig } from "./config.ts";
 export { createDb, isUniqueViolation, poolConfig } from "./db.ts";
-export type { Db, Row, Rows, Statement, Tx } from "./db.ts";
+export type { Db, Tx } from "./db.ts";
+export type { Row, Rows, Statement } from "./statement.ts";
 export { keepFull } from "./full-pool.ts";
 export type { SharedWork } from "./together.ts";
 export { toJsonb } from "./jsonb.ts";

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import type { Statement } from "./db.ts";
+import type { Statement } from "./statement.ts";
 import { createTogether, type SharedWork } from "./together.ts";
 
 type Item = { readonly key: string; readonly durable?: "at once" };

@@ -1,4 +1,4 @@
-import type { BatchOptions, Row, Rows, Statement } from "./db.ts";
+import type { BatchOptions, Row, Rows, Statement } from "./statement.ts";
 
 /** Work that one statement can do for several callers at once, each as if it were alone. */
 export type SharedWork<Item, Result> = {

@@ -4,7 +4,7 @@ import type { ObjectStore } from "@shaman/storage";
 import { readPiece, type PiecePosition } from "./artifact-piece.ts";
 import { isPlainText, joinText } from "./artifacts.ts";
 import type { ArtifactPayload } from "./events.ts";
-import type { ArtifactRecord, Lease } from "./record-batch.ts";
+import type { ArtifactRecord, Lease } from "./batch.ts";
 import { beginStoredPart, storedObjectId, type StoredPart } from "./stored-part.ts";
 
 export type ArtifactLimits = {

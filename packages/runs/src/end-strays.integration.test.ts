@@ -3,7 +3,8 @@ import { acceptTestRun, findBrokenPromises, testDatabase, type TestDatabase } fr
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { endStrays } from "./end-strays.ts";
 import { claimRun, type LeasedRun } from "./lease.ts";
-import { recordBatch, type Batch, type RunOutcome } from "./record-batch.ts";
+import type { Batch, RunOutcome } from "./batch.ts";
+import { recordBatch } from "./record-batch.ts";
 import { startStep } from "./start-step.ts";
 
 let database: TestDatabase;

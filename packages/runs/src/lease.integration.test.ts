@@ -4,7 +4,8 @@ import { acceptTestRun, findBrokenPromises, QUIET_QUEUE, testDatabase, type Test
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { makeDurable } from "./accept.ts";
 import { claimRun, renewLeases, type LeasedRun } from "./lease.ts";
-import { recordBatch, type Batch, type RunOutcome } from "./record-batch.ts";
+import type { Batch, RunOutcome } from "./batch.ts";
+import { recordBatch } from "./record-batch.ts";
 import { sweepRuns } from "./sweep.ts";
 
 let database: TestDatabase;

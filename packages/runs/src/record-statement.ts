@@ -2,7 +2,7 @@ import { AUDIT_COLUMNS, auditRecord, auditRow } from "@shaman/audit";
 import { toJsonb, type Statement } from "@shaman/db";
 import { newId } from "@shaman/kernel";
 import { FEW } from "./few.ts";
-import type { Batch, FailedCallRecord, Lease, RunOutcome } from "./record-batch.ts";
+import type { Batch, FailedCallRecord, Lease, RunOutcome } from "./batch.ts";
 import { isTerminal, type RunState } from "./states.ts";
 import type { StepUsage } from "./step.ts";
 

@@ -6,16 +6,8 @@ import { createArtifactIntake, type ArtifactStorage, type TakenChunk } from "./a
 import { appendParts } from "./artifacts.ts";
 import type { ArtifactPayload, RunEvent } from "./events.ts";
 import { responseArtifactId, type OpenArtifact } from "./left-open.ts";
-import {
-  recordBatch,
-  type ArtifactRecord,
-  type Batch,
-  type DataRecord,
-  type FailedCallRecord,
-  type Lease,
-  type Recorded,
-  type RunOutcome,
-} from "./record-batch.ts";
+import type { ArtifactRecord, Batch, DataRecord, FailedCallRecord, Lease, RunOutcome } from "./batch.ts";
+import { recordBatch, type Recorded } from "./record-batch.ts";
 import { nudgeRun } from "./run-watcher.ts";
 import { isTerminal, type TaskState } from "./states.ts";
 import type { StepRecord } from "./step.ts";

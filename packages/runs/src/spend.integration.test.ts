@@ -2,7 +2,8 @@ import { newId } from "@shaman/kernel";
 import { acceptTestRun, testDatabase, type TestDatabase } from "@shaman/testkit";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { claimRun, type LeasedRun } from "./lease.ts";
-import { recordBatch, type RunOutcome } from "./record-batch.ts";
+import type { RunOutcome } from "./batch.ts";
+import { recordBatch } from "./record-batch.ts";
 import { reserveSpend } from "./spend.ts";
 import { findChildTask } from "./task-tree.ts";
 
