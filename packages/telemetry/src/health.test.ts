@@ -42,3 +42,9 @@ test("what a process can do without shows in its health and keeps no traffic awa
 test("what it cannot do without keeps traffic away", async () => {
   expect(await ask("/ready", [well, away])).toMatchObject({ statusCode: 503, body: { ready: false } });
 });
+
+test("tells a driver's code and not its words, which name hosts and users", async () => {
+  const words = Object.assign(new Error('password authentication failed for user "shaman_public"'), { code: "28P01" });
+  const { body } = await ask("/health", [{ name: "database", check: () => Promise.reject(words) }]);
+  expect(body.checks).toEqual([{ name: "database", ok: false, error: "not available (28P01)" }]);
+});

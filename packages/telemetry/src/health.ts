@@ -15,7 +15,7 @@ type Outcome = { readonly name: string; readonly ok: boolean; readonly error?: s
 
 const runCheck = async ({ name, check }: HealthCheck): Promise<Outcome> => {
   const timeout = Promise.withResolvers<never>();
-  const timer = setTimeout(() => timeout.reject(new Error("no answer within 2 s")), CHECK_TIMEOUT_MS);
+  const timer = setTimeout(() => timeout.reject(late()), CHECK_TIMEOUT_MS);
   try {
     await Promise.race([check(), timeout.promise]);
     return { name, ok: true };
@@ -26,10 +26,14 @@ const runCheck = async ({ name, check }: HealthCheck): Promise<Outcome> => {
   }
 };
 
-/** Where callers from outside may read it too, an error says what they may know of it. */
+const late = (): AppError =>
+  new AppError({ code: "health_check_late", kind: "operational", message: "no answer within 2 s" });
+
+/** Callers from outside may read it too, and what drivers say names hosts, databases and users: so of that only the code. */
 const messageOf = (error: unknown): string => {
   if (error instanceof AppError) return error.publicMessage ?? error.message;
-  return error instanceof Error ? error.message : String(error);
+  const code = error instanceof Error && "code" in error ? ` (${String(error.code)})` : "";
+  return `not available${code}`;
 };
 
 /**
