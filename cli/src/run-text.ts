@@ -16,8 +16,11 @@ export const cost = (usd: number | null): string | undefined => {
   return usd === 0 ? "$0" : `$${usd.toFixed(usd < 0.1 ? 5 : 2)}`;
 };
 
-/** The text of A2A Parts; what is no text is named by its kind. */
-export const textOfParts = (parts: readonly unknown[]): string => parts.map(textOfPart).join("");
+/** The text of A2A Parts; what is no text has a line of its own, and is named by its kind. */
+export const textOfParts = (parts: readonly unknown[]): string =>
+  parts.map((part, i) => (i > 0 && !(isText(part) && isText(parts[i - 1])) ? "\n" : "") + textOfPart(part)).join("");
+
+const isText = (part: unknown): boolean => typeof part === "object" && part !== null && "text" in part;
 
 const textOfPart = (part: unknown): string => {
   if (typeof part !== "object" || part === null) return "";
