@@ -35,7 +35,7 @@ const workerConfig = defineConfig(
     },
     LEASE_MS: { schema: milliseconds(30_000), about: "how long a run's lease lasts without renewal" },
     LEASE_RENEW_MS: { schema: milliseconds(10_000), about: "how often leases are renewed" },
-    SWEEP_MS: { schema: milliseconds(15_000), about: "how often stranded runs are looked for" },
+    SWEEP_MS: { schema: milliseconds(5_000), about: "how often stranded runs are looked for" },
     SWEEP_AFTER_MS: {
       schema: milliseconds(60_000),
       about: "how long a run may wait in the queue before the sweep wakes it again",

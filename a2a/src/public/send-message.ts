@@ -9,6 +9,7 @@ import {
   awaitTask,
   findTask,
   isSettled,
+  isUnclearDecision,
   isTerminal,
   makeDurable,
   runLimitsOf,
@@ -141,6 +142,10 @@ const continueTask = async (
     throw invalidParams([
       { field: "message.contextId", description: "is not the context of the task that taskId names" },
     ]);
+  }
+  if (isUnclearDecision(send.message)) {
+    const description = 'must say {"approval": {"id", "decision", "reason"?}} with the decision "approve" or "refuse"';
+    throw invalidParams([{ field: "message.parts", description }]);
   }
   const answered = await answerTask(deps, {
     orgId: organization.id,

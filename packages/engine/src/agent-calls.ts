@@ -26,11 +26,6 @@ export const startedCall = z.object({
   message: z.string(),
   callee,
   share: z.object({ steps: z.number(), toolCalls: z.number(), tokens: z.number(), costUsd: z.number() }),
-  /**
-   * How long before its caller's deadline the called agent's own is, in milliseconds. Not a point in time, because the
-   * deadline of the whole run moves while it waits for a person.
-   */
-  earlierMs: z.number().min(0).default(0),
 });
 export type StartedCall = z.output<typeof startedCall>;
 

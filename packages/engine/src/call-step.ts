@@ -99,7 +99,7 @@ const prepare = async (
     };
   }
   if (state.input.budget.depth < 1) throw new RunFailed(limitReached("maxDepth"));
-  const { maxSteps, maxToolCalls, maxTokens, maxCostUsd, timeoutSeconds = Infinity } = callee.limits;
+  const { maxSteps, maxToolCalls, maxTokens, maxCostUsd } = callee.limits;
   const atMost: Partial<Share> = {
     ...(maxSteps !== undefined && { steps: maxSteps }),
     ...(maxToolCalls !== undefined && { toolCalls: maxToolCalls }),
@@ -111,8 +111,7 @@ const prepare = async (
     refuse(share);
     return { problem: share };
   }
-  const ownDeadline = Date.now() + timeoutSeconds * 1_000;
-  return { agent, message, callee, share, earlierMs: Math.max(0, state.input.deadline - ownDeadline) };
+  return { agent, message, callee, share };
 };
 
 type Asked = Found & { readonly continues?: RemoteTask };
@@ -166,6 +165,9 @@ type ChildEnd =
 async function* follow(state: RunState, plan: PlannedCall, entered: Entered): Events<StepEnd> {
   const { begun, childTaskId, budget } = entered;
   const { callee } = begun;
+  // Of this attempt: the time in which nobody worked on it, after a crash or for a person, is not the called agent's. All
+  // attempts together end with the caller's deadline.
+  const ownDeadline = Date.now() + (callee.limits.timeoutSeconds ?? Infinity) * 1_000;
   const startedAt = Date.now();
   const events = state.deps.calls.send({
     callee,
@@ -173,7 +175,7 @@ async function* follow(state: RunState, plan: PlannedCall, entered: Entered): Ev
     messageId: `${state.input.taskId}-${plan.position}`,
     text: begun.message,
     budget: { ...budget, depth: Math.min(state.input.budget.depth - 1, callee.limits.maxDepth ?? Infinity) },
-    deadline: state.input.deadline - begun.earlierMs,
+    deadline: Math.min(state.input.deadline, ownDeadline),
     signal: plan.signal,
   });
   let end: ChildEnd | undefined;

@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { AppError, err, type Json, type JsonObject, type Result } from "@shaman/kernel";
+import { conceal } from "@shaman/outbound";
 import { z } from "zod";
 
 import type { ExternalCard, SupportedInterface } from "./card.ts";
@@ -47,7 +48,7 @@ export const fetchExtendedCard = async (
   const id = randomUUID();
   const ask = askOf(from, id);
   try {
-    const response = await deps.outbound.fetchWith(CARD_LIMITS)(ask.url, {
+    const answered = await deps.outbound.fetchWith(CARD_LIMITS)(ask.url, {
       method: ask.method,
       headers: {
         accept: "application/json, application/a2a+json",
@@ -58,6 +59,7 @@ export const fetchExtendedCard = async (
       ...(ask.body !== undefined && { body: JSON.stringify(ask.body) }),
       signal,
     });
+    const response = conceal(answered, Object.values(headers));
     const text = await response.text();
     if (response.status !== 200) return err(cardUnreadable(host, `it answered ${response.status}`));
     const answer: Json = JSON.parse(text);

@@ -79,6 +79,16 @@ const jsonOf = (text: string): unknown => {
   }
 };
 
+/** RFC 6749 §5.2. Anything else that is said in their place may be our own secret, sent back. */
+const CODES: ReadonlySet<string> = new Set([
+  "invalid_request",
+  "invalid_client",
+  "invalid_grant",
+  "unauthorized_client",
+  "unsupported_grant_type",
+  "invalid_scope",
+]);
+
 type Token = { readonly token: Secret; readonly seconds: number };
 
 const fetchToken = async (outbound: Pick<Outbound, "fetchWith">, request: TokenRequest): Promise<Token> => {
@@ -94,7 +104,10 @@ const fetchToken = async (outbound: Pick<Outbound, "fetchWith">, request: TokenR
   if (response.status >= 500 || response.status === 429) throw unavailable(host, `it answered ${response.status}`);
   if (response.status !== 200) {
     const said = refusal.safeParse(body);
-    throw refused(host, said.success ? said.data.error : `it answered ${response.status}`);
+    throw refused(
+      host,
+      said.success && CODES.has(said.data.error) ? said.data.error : `it answered ${response.status}`,
+    );
   }
   const parsed = answer.safeParse(body);
   if (!parsed.success) throw unavailable(host, "its answer is not that of a token endpoint");

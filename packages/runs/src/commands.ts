@@ -224,7 +224,7 @@ export const answerTask = async (deps: CommandDeps, input: AnswerInput): Promise
 const notWaiting = () =>
   userError(
     "task_not_waiting",
-    "The task does not wait for this message now. Send a new message without taskId to start another task.",
+    "The task does not wait for this message now: it waits for nothing, or for a decision about another approval than this. Read the task for what it asks, or send a new message without taskId to start another one.",
   );
 
 const findRepeat = async (

@@ -142,3 +142,11 @@ test("tasks of a run that goes on are left alone", async () => {
   expect(await sweep()).toBe(0);
   expect(await stateOf(child)).toBe("submitted");
 });
+
+test("no step begins in a task that has ended, although its run goes on", async () => {
+  const run = await givenRun();
+  await database.inspect("UPDATE task SET state = 'canceled' WHERE id = $1", [run.rootTaskId]);
+  const child = newId("task");
+  await expect(beginCall(run, 2, child)).rejects.toThrow("its task has ended");
+  expect(await database.inspect("SELECT id FROM task WHERE id = $1", [child])).toEqual([]);
+});

@@ -1,6 +1,6 @@
 export { acceptMessage, contentHash, makeDurable } from "./accept.ts";
 export type { AcceptDeps, Accepted, AcceptInput } from "./accept.ts";
-export { findDecision } from "./approval.ts";
+export { findDecision, isUnclearDecision } from "./approval.ts";
 export type { ApprovalDecision } from "./approval.ts";
 export type { ArtifactLimits } from "./artifact-intake.ts";
 export { splitChunk } from "./artifact-piece.ts";

@@ -219,6 +219,13 @@ describe("the sweep", () => {
     expect((await swept()).filter((id) => id.startsWith(waiting))).toEqual([]);
   });
 
+  test("wakes a run as soon as its lease has run out, once, however lately it was put into the queue", async () => {
+    const runId = await givenRun();
+    await claim(runId, "w1", 1);
+    await expect.poll(swept, { timeout: 10_000 }).toContain(`${runId}-1`);
+    expect(await swept()).not.toContain(`${runId}-1`);
+  });
+
   test("leaves a suspended run alone until there is a command for it", async () => {
     const runId = await givenRun();
     const run = await claimed(runId);

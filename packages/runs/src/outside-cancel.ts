@@ -16,6 +16,8 @@ export type OutsideCancel = {
   /** Of the call's step: whom it called, and what it knows of the task there. */
   readonly input: Json;
   readonly output: Json;
+  /** The last lease on the run. */
+  readonly leaseEpoch: number;
   /** How often the agent was asked, this time included. */
   readonly attempts: number;
 };
@@ -37,15 +39,19 @@ const FIRST_RETRY_SECONDS = 30;
 const DUE = `SELECT DISTINCT org_id FROM outside_cancel WHERE due_at <= now() LIMIT ${BATCH}`;
 
 // Of two workers that look at once the second finds the row locked, or due later.
+// Planned anew each time: a plan for small tables would begin at all steps of the organization.
 const TAKE = `
+WITH due AS MATERIALIZED (
+  SELECT task_id, position FROM outside_cancel WHERE org_id = $1 AND due_at <= now()
+  ORDER BY due_at LIMIT ${BATCH} FOR UPDATE SKIP LOCKED
+)
 UPDATE outside_cancel c SET attempts = c.attempts + 1,
   due_at = now() + ${FIRST_RETRY_SECONDS} * power(2, least(c.attempts, 8)) * interval '1 second'
-FROM (SELECT task_id, position FROM outside_cancel WHERE org_id = $1 AND due_at <= now()
-    ORDER BY due_at LIMIT ${BATCH} FOR UPDATE SKIP LOCKED) due, step s, task t
+FROM due, step s, task t
 WHERE c.org_id = $1 AND c.task_id = due.task_id AND c.position = due.position
   AND s.org_id = $1 AND s.task_id = due.task_id AND s.position = due.position AND t.org_id = $1 AND t.id = due.task_id
 RETURNING c.run_id AS "runId", c.task_id AS "taskId", c.position, c.attempts, t.agent, s.state = 'started' AS "isOpen",
-  s.input, s.output`;
+  s.input, s.output, (SELECT r.lease_epoch FROM run r WHERE r.org_id = $1 AND r.id = c.run_id) AS "leaseEpoch"`;
 
 const taken = z.object({
   runId: z.string(),
@@ -56,6 +62,7 @@ const taken = z.object({
   isOpen: z.boolean(),
   input: parsedJson,
   output: parsedJson,
+  leaseEpoch: z.int(),
 });
 
 /**
@@ -66,7 +73,7 @@ export const takeOutsideCancels = async (db: Db): Promise<readonly OutsideCancel
   const { rows } = await db.unscoped((tx) => tx.query<{ org_id: string }>({ name: "outside_cancels_due", text: DUE }));
   const found = await Promise.all(
     rows.map(async ({ org_id: orgId }) => {
-      const [due] = await db.batch(orgId, [{ name: "take_outside_cancels", text: TAKE, values: [orgId] }]);
+      const [due] = await db.batch(orgId, [{ text: TAKE, values: [orgId] }]);
       return (due?.rows ?? []).map((row) => ({ orgId, ...taken.parse(row) }));
     }),
   );

@@ -141,16 +141,16 @@ const STEPS: Part = {
 
 const USAGE: Part = {
   name: "usage",
-  columns: `id text, task_id text, agent text, failed_position integer, api_key_id text, model text, input_tokens integer,
+  columns: `step_id text, task_id text, agent text, failed_position integer, api_key_id text, model text, input_tokens integer,
     cached_input_tokens integer, output_tokens integer, cost_usd numeric`,
   rowsOf: ({ lease, batch }) => [
     ...batch.steps.flatMap((step) => (step.usage === undefined ? [] : [usageRow(lease, step, step.usage)])),
     ...batch.failedCalls.map((call) => ({ ...usageRow(lease, call, call.usage), failed_position: call.position })),
   ],
   sql: (rows) => `
-  INSERT INTO usage (org_id, id, run_id, task_id, agent, failed_position, api_key_id, model, input_tokens,
+  INSERT INTO usage (org_id, step_id, run_id, task_id, agent, failed_position, api_key_id, model, input_tokens,
     cached_input_tokens, output_tokens, cost_usd)
-  SELECT $1, r.id, fence.id, r.task_id, r.agent, r.failed_position, r.api_key_id, r.model, r.input_tokens,
+  SELECT $1, r.step_id, fence.id, r.task_id, r.agent, r.failed_position, r.api_key_id, r.model, r.input_tokens,
     r.cached_input_tokens, r.output_tokens, r.cost_usd ${rows}`,
 };
 
@@ -159,7 +159,7 @@ const usageRow = (
   of: { readonly id: string; readonly taskId: string; readonly agent: string },
   usage: StepUsage,
 ): JsonRow => ({
-  id: of.id,
+  step_id: of.id,
   task_id: of.taskId,
   agent: of.agent,
   api_key_id: lease.apiKeyId,

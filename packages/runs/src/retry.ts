@@ -93,11 +93,12 @@ export type FailedRun = {
 export const findRetry = async (
   db: Db,
   command: { readonly orgId: string; readonly commandId: string },
-): Promise<(FailedRun & { readonly liveCommit: string | null }) | undefined> => {
+): Promise<(FailedRun & { readonly liveCommit: string | null; readonly message: JsonObject }) | undefined> => {
   const [found] = await db.batch(command.orgId, [
     {
       name: "find_retry",
-      text: `SELECT r.agent, r.repository_id AS "repositoryId", r.commit, r.limits, p.live_commit AS "liveCommit"
+      text: `SELECT r.agent, r.repository_id AS "repositoryId", r.commit, r.limits, p.live_commit AS "liveCommit",
+          (SELECT m.content FROM message m WHERE m.org_id = r.org_id AND m.task_id = r.root_task_id AND m.position = 1) AS message
         FROM task_command c JOIN run r ON r.org_id = c.org_id AND r.id = c.run_id
         LEFT JOIN repository p ON p.org_id = r.org_id AND p.id = r.repository_id
         WHERE c.org_id = $1 AND c.id = $2 AND c.kind = 'retry' AND c.applied_at IS NULL AND r.state = 'failed'`,
@@ -106,8 +107,8 @@ export const findRetry = async (
   ]);
   const row = found?.rows[0];
   if (row === undefined) return undefined;
-  const { agent, repositoryId, commit, limits, liveCommit } = row;
-  return { agent, repositoryId, commit, limits, liveCommit };
+  const { agent, repositoryId, commit, limits, liveCommit, message } = row;
+  return { agent, repositoryId, commit, limits, liveCommit, message: message ?? {} };
 };
 
 // Whoever marks the command makes the run; everybody else finds it marked. Messages of the caller but the first answered

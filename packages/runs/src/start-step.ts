@@ -23,6 +23,8 @@ const START = `
 WITH fence AS (
   SELECT context_id, principal FROM run
   WHERE org_id = $1 AND id = $2 AND lease_epoch = $3 AND worker = $4 AND lease_until > now()
+    AND EXISTS (SELECT FROM task t WHERE t.org_id = $1 AND t.id = $6
+      AND t.state NOT IN ('completed', 'failed', 'canceled', 'rejected'))
 ), started AS (
   INSERT INTO step (org_id, id, run_id, task_id, position, kind, name, input_hash, state, input, child_task_id, lease_epoch)
   SELECT $1, $5, $2, $6, $7, $8, $9, $10, 'started', $11::jsonb, $12, $3 FROM fence
@@ -36,7 +38,7 @@ SELECT id FROM started`;
 
 /**
  * Commits that a step begins, with its child's task where it is a call, if and only if the run's lease is still the one
- * this attempt works under (guarantee 3). Throws `step_not_started` where it is not: then nothing may be done.
+ * this attempt works under, and the task has not ended (guarantee 3). Throws `step_not_started` where it is not: then nothing may be done.
  */
 export const startStep = async (db: Db, start: StepStart): Promise<void> => {
   const values = [
@@ -59,6 +61,6 @@ export const startStep = async (db: Db, start: StepStart): Promise<void> => {
   throw new AppError({
     code: "step_not_started",
     kind: "operational",
-    message: `Step ${start.position} of ${start.taskId} was not begun: the run's lease is another's, or the step is on record already`,
+    message: `Step ${start.position} of ${start.taskId} was not begun: the run's lease is another's, its task has ended, or the step is on record already`,
   });
 };

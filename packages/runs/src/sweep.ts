@@ -6,7 +6,7 @@ import { wakeUpOf } from "./wake-up.ts";
 const STRANDED = `
 SELECT org_id, id, wake, priority FROM run r
 WHERE finished_at IS NULL AND (lease_until IS NULL OR lease_until < now())
-  AND enqueued_at < now() - $1 * interval '1 millisecond'
+  AND (enqueued_at < now() - $1 * interval '1 millisecond' OR enqueued_at < lease_until)
   AND (wake_at IS NULL OR wake_at <= now())
   AND (state <> 'suspended' OR EXISTS (
     SELECT 1 FROM task_command c WHERE c.org_id = r.org_id AND c.run_id = r.id AND c.applied_at IS NULL))
@@ -15,8 +15,8 @@ ORDER BY enqueued_at LIMIT $2`;
 const SWEEP_LIMIT = 1_000;
 
 /**
- * Wakes every run that should go on and that nobody holds: its worker died, or its job was lost. `afterMs` is how long
- * ago it must have been put into the queue. Gives how many were found.
+ * Wakes every run that should go on and that nobody holds: its worker died, or its job was lost. A lease that ran out says
+ * the former; else `afterMs` is how long ago it must have been put into the queue. Gives how many were found.
  */
 export const sweepRuns = async (
   deps: { readonly db: Db; readonly queue: JobQueue },

@@ -43,7 +43,7 @@ WITH RECURSIVE below AS (
   UNION ALL
   SELECT t.id FROM task t, below WHERE t.org_id = $1 AND t.run_id = $2 AND t.parent_task_id = below.id
 ), used AS (
-  SELECT u.input_tokens, u.output_tokens, u.cost_usd FROM step s JOIN usage u ON u.org_id = s.org_id AND u.id = s.id
+  SELECT u.input_tokens, u.output_tokens, u.cost_usd FROM step s JOIN usage u ON u.org_id = s.org_id AND u.step_id = s.id
   WHERE s.org_id = $1 AND s.run_id = $2 AND s.task_id IN (SELECT id FROM below)
   UNION ALL
   SELECT u.input_tokens, u.output_tokens, u.cost_usd FROM usage u

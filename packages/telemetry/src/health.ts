@@ -10,6 +10,7 @@ export type HealthCheck = {
 };
 
 const CHECK_TIMEOUT_MS = 2_000;
+const OPTIONAL_KEPT_MS = 10_000;
 
 type Outcome = { readonly name: string; readonly ok: boolean; readonly error?: string };
 
@@ -26,12 +27,30 @@ const runCheck = async ({ name, check }: HealthCheck): Promise<Outcome> => {
   }
 };
 
-const late = (): AppError =>
-  new AppError({ code: "health_check_late", kind: "operational", message: "no answer within 2 s" });
+/** Looks at what can be done without only now and then: it may be a request to a service that charges for it. */
+const keepOptional = () => {
+  const kept = new Map<string, { readonly untilMs: number; readonly outcome: Promise<Outcome> }>();
+  return (check: HealthCheck): Promise<Outcome> => {
+    if (check.optional !== true) return runCheck(check);
+    const known = kept.get(check.name);
+    if (known !== undefined && known.untilMs > Date.now()) return known.outcome;
+    const outcome = runCheck(check);
+    kept.set(check.name, { untilMs: Date.now() + OPTIONAL_KEPT_MS, outcome });
+    return outcome;
+  };
+};
 
-/** Callers from outside may read it too, and what drivers say names hosts, databases and users: so of that only the code. */
+const late = (): AppError =>
+  new AppError({
+    code: "health_check_late",
+    kind: "operational",
+    message: "A health check took too long",
+    publicMessage: "no answer within 2 s",
+  });
+
+/** Callers from outside may read it too, and what drivers say names hosts, accounts and users: so of that only the code. */
 const messageOf = (error: unknown): string => {
-  if (error instanceof AppError) return error.publicMessage ?? error.message;
+  if (error instanceof AppError && error.publicMessage !== undefined) return error.publicMessage;
   const code = error instanceof Error && "code" in error ? ` (${String(error.code)})` : "";
   return `not available${code}`;
 };
@@ -43,8 +62,9 @@ const messageOf = (error: unknown): string => {
 export const healthRoutes =
   (deps: { readonly checks: readonly HealthCheck[]; readonly isReady: () => boolean; readonly metrics?: Metrics }) =>
   async (app: FastifyInstance): Promise<void> => {
+    const look = keepOptional();
     app.get("/health", async () => {
-      const checks = await Promise.all(deps.checks.map(runCheck));
+      const checks = await Promise.all(deps.checks.map(look));
       return { status: checks.every((check) => check.ok) ? "ok" : "degraded", checks };
     });
     app.get("/ready", async (_request, reply) => {

@@ -73,7 +73,7 @@ const PROMISES: Readonly<Record<string, string>> = {
       OR (r.input_tokens, r.output_tokens) <> (SELECT coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0)
         FROM usage u WHERE u.org_id = r.org_id AND u.run_id = r.id)
       OR (SELECT count(*) FROM step s WHERE s.org_id = r.org_id AND s.run_id = r.id AND kind = 'model')
-        <> (SELECT count(*) FROM usage u JOIN step s ON s.org_id = u.org_id AND s.id = u.id AND s.run_id = r.id AND s.kind = 'model'
+        <> (SELECT count(*) FROM usage u JOIN step s ON s.org_id = u.org_id AND s.id = u.step_id AND s.run_id = r.id AND s.kind = 'model'
           WHERE u.org_id = r.org_id AND u.run_id = r.id))`,
   "a finished run holds no lease and was audited once when accepted and once when finished": `
     SELECT r.id FROM run r WHERE org_id = $1 AND finished_at IS NOT NULL AND (lease_until IS NOT NULL OR 1 <> (

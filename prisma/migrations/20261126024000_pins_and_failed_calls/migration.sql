@@ -1,7 +1,6 @@
 -- Keep semicolons out of comments: Prisma's schema engine splits this file at every one of them.
--- A model call that gave no step is paid for as well. Its row has an id of its own, and the place of the step that it
--- should have been, rows of steps have their step's id.
-ALTER TABLE usage RENAME COLUMN step_id TO id;
+-- A model call that gave no step is paid for as well. Its row has an id of its own in the place of a step's, and the
+-- place of the step that it should have been.
 ALTER TABLE usage ADD COLUMN failed_position integer;
 CREATE INDEX usage_failed ON usage (org_id, run_id) WHERE failed_position IS NOT NULL;
 
@@ -13,6 +12,21 @@ CREATE TABLE run_pin (
   commit text NOT NULL,
   PRIMARY KEY (org_id, run_id, repository_id)
 );
+-- Runs under way have pinned what their first call of a repository took. The owner sees rows of all organizations for
+-- as long as these statements take.
+ALTER TABLE step NO FORCE ROW LEVEL SECURITY;
+ALTER TABLE run NO FORCE ROW LEVEL SECURITY;
+INSERT INTO run_pin (org_id, run_id, repository_id, commit)
+SELECT DISTINCT ON (s.org_id, s.run_id, s.input->'callee'->>'repositoryId') s.org_id, s.run_id,
+  s.input->'callee'->>'repositoryId', s.input->'callee'->>'commit'
+FROM run r JOIN step s ON s.org_id = r.org_id AND s.run_id = r.id
+WHERE r.finished_at IS NULL AND s.kind = 'call' AND s.input->'callee'->>'repositoryId' IS NOT NULL
+  AND s.input->'callee'->>'commit' IS NOT NULL
+ORDER BY s.org_id, s.run_id, s.input->'callee'->>'repositoryId', s.started_at, s.id;
+-- Runs whose artifacts have expired still hold their texts: they are due once more.
+UPDATE run SET artifacts_expired_at = NULL WHERE artifacts_expired_at IS NOT NULL;
+ALTER TABLE step FORCE ROW LEVEL SECURITY;
+ALTER TABLE run FORCE ROW LEVEL SECURITY;
 ALTER TABLE run_pin ENABLE ROW LEVEL SECURITY;
 ALTER TABLE run_pin FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON run_pin USING (org_id = nullif(current_setting('app.org_id', true), ''));

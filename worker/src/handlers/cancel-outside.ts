@@ -42,9 +42,9 @@ const askToCancel = async (
   const { name, server, target } = outside;
   const taskId = remote?.taskId ?? continues?.taskId;
   if (taskId === undefined) {
-    return refusedUnder === undefined
-      ? { name, server, result: "failed", outcome: "external_outcome_unknown" }
-      : undefined;
+    // A later lease has sent again what was refused under an earlier one.
+    if (refusedUnder === call.leaseEpoch) return undefined;
+    return { name, server, result: "failed", outcome: "external_outcome_unknown" };
   }
   const about = { name, server, remoteTaskId: taskId };
   const asked = await cancelExternalTask(deps, { orgId: call.orgId, target, taskId, signal });

@@ -1,3 +1,4 @@
+import { allowedCallDepth } from "@shaman/a2a-wire";
 import type { AgentResolver } from "@shaman/agents";
 import type { Db } from "@shaman/db";
 import type { JobQueue } from "@shaman/queue";
@@ -34,7 +35,8 @@ export const retryRunJob = async (
     live?.ok === true
       ? { commit: live.value.commit, limits: runLimitsOf({ agent: live.value.definition, organization: settings }) }
       : failed;
-  const begun = await beginAnew(deps.db, { ...job, commit, limits });
+  const maxDepth = Math.min(Number(limits.maxDepth), allowedCallDepth(failed.message) ?? Infinity);
+  const begun = await beginAnew(deps.db, { ...job, commit, limits: { ...limits, maxDepth } });
   if (begun === undefined) return;
   const wakeUp = wakeUpOf({ orgId, runId: begun.runId, wake: 1, priority: begun.priority });
   await deps.queue

@@ -11,7 +11,7 @@ import { OAuthError } from "@modelcontextprotocol/sdk/server/auth/errors.js";
 import { checkResourceAllowed } from "@modelcontextprotocol/sdk/shared/auth-utils.js";
 import type { OAuthTokens } from "@modelcontextprotocol/sdk/shared/auth.js";
 import { AppError, err, ok, type Clock, type Result, type Secret } from "@shaman/kernel";
-import type { OutboundFetch } from "@shaman/outbound";
+import { conceal, type OutboundFetch } from "@shaman/outbound";
 import { oauthState, type OauthState } from "./oauth-state.ts";
 
 /** `fetch` is outbound's: every address here is named by the server or by a tenant. */
@@ -21,6 +21,27 @@ export type OauthClient = { readonly id: string; readonly secret?: Secret };
 
 const failed = (message: string, cause?: unknown): AppError =>
   new AppError({ code: "mcp_oauth_failed", kind: "user", message, ...(cause !== undefined && { cause }) });
+
+const SECRET_FIELDS = ["client_secret", "refresh_token", "code", "code_verifier"];
+
+/** The secrets that a request to an authorization server holds, as text and as they stand in a form. */
+const secretsIn = (init: RequestInit | undefined): readonly string[] => {
+  const form = new URLSearchParams(init?.body instanceof URLSearchParams ? init.body : "");
+  const authorization = new Headers(init?.headers).get("authorization") ?? "";
+  const [, password = ""] = Buffer.from(authorization.replace(/^Basic /i, ""), "base64")
+    .toString()
+    .split(":");
+  const texts = [password, ...SECRET_FIELDS.flatMap((field) => form.getAll(field))];
+  return [authorization, ...texts.flatMap((text) => [text, encodeURIComponent(text)])];
+};
+
+/** What a server says to a refusal becomes part of errors, so it must not hold the secrets that it was sent. */
+const careful =
+  (fetch: OutboundFetch): OutboundFetch =>
+  async (url, init) => {
+    const answer = await fetch(url, init);
+    return answer.ok ? answer : conceal(answer, secretsIn(init));
+  };
 
 /** The authorization server's own words, shortened; what is no error of its goes on as it is. */
 const refused = (what: string, thrown: unknown): Result<never> => {
@@ -101,7 +122,7 @@ const clientInformation = (deps: OauthDeps, found: Discovered, input: BeginAutho
     grant_types: ["authorization_code", "refresh_token"],
     response_types: ["code"],
   };
-  return registerClient(found.issuer, { metadata: found.metadata, clientMetadata, fetchFn: deps.fetch });
+  return registerClient(found.issuer, { metadata: found.metadata, clientMetadata, fetchFn: careful(deps.fetch) });
 };
 
 /** Begins an authorization code grant with PKCE. Error: `mcp_oauth_failed`, and outbound's. */
@@ -128,7 +149,7 @@ export const beginAuthorization = async (
     const finish = async (code: string): Promise<Result<OauthState>> => {
       try {
         const exchange = { metadata, clientInformation: client, authorizationCode: code, codeVerifier };
-        const more = { redirectUri: redirectUrl, fetchFn: deps.fetch, ...forResource };
+        const more = { redirectUri: redirectUrl, fetchFn: careful(deps.fetch), ...forResource };
         const tokens = tokensOf(deps, await exchangeAuthorization(issuer, { ...exchange, ...more }));
         return ok(oauthState.parse({ grant: "authorization_code", ...found.value, client, scope, tokens }));
       } catch (thrown) {
@@ -173,7 +194,7 @@ export const needsPerson = ({ code, cause }: AppError): boolean =>
 /** A new access token by refresh token or client credentials. Error: `mcp_oauth_failed`, and outbound's. */
 export const renewAuthorization = async (deps: OauthDeps, state: OauthState): Promise<Result<OauthState>> => {
   const { issuer, metadata, client, resource, scope } = state;
-  const common = { metadata, fetchFn: deps.fetch, ...(resource !== undefined && { resource }) };
+  const common = { metadata, fetchFn: careful(deps.fetch), ...(resource !== undefined && { resource }) };
   try {
     if (state.grant === "client_credentials") {
       const provider = new ClientCredentialsProvider({

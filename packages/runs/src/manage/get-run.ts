@@ -103,7 +103,7 @@ export const getRun = async (
           s.child_task_id AS "childTaskId", s.server, s.duration_ms AS "durationMs",
           s.output -> 'notes' AS notes, s.output -> 'media' AS media, s.started_at AS "startedAt",
           s.finished_at AS "finishedAt"
-        FROM step s LEFT JOIN usage u ON u.org_id = s.org_id AND u.id = s.id
+        FROM step s LEFT JOIN usage u ON u.org_id = s.org_id AND u.step_id = s.id
         WHERE s.org_id = $1 AND s.run_id = $2 ORDER BY s.started_at, s.position LIMIT ${MAX_STEPS}`,
       values: [orgId, run.id],
     });

@@ -41,7 +41,7 @@ export const listModelAnswers = async (
     const { rows } = await tx.query<ModelAnswer>({
       text: `SELECT s.position, s.output, u.model, u.input_tokens AS "inputTokens", u.output_tokens AS "outputTokens",
           u.cached_input_tokens AS "cachedInputTokens"
-        FROM step s LEFT JOIN usage u ON u.org_id = s.org_id AND u.id = s.id
+        FROM step s LEFT JOIN usage u ON u.org_id = s.org_id AND u.step_id = s.id
         WHERE s.org_id = $1 AND s.task_id = $2 AND s.kind = 'model' AND s.state = 'done'
         ORDER BY s.position LIMIT ${MAX_ANSWERS}`,
       values: [orgId, task.id],

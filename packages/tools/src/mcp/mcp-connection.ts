@@ -169,21 +169,30 @@ export const connectMcp = async (
     await request(level, z.looseObject({}), quiet(signal)).catch(() => undefined);
   }
 
-  let listed: McpToolList = { tools: [], problems: [] };
+  let listed: McpToolList | undefined;
+  let reading: Promise<McpToolList> | undefined;
+  const readList = async (): Promise<McpToolList> => {
+    // Before it is read: a change that is told meanwhile counts for the next reading.
+    listUntil = Date.now() + LIST_TTL_MS;
+    try {
+      // Not with a caller's signal: several runs may wait for the same reading.
+      listed = await readTools((message) => request(message, listResult, quiet(signal)));
+      return listed;
+    } catch (error) {
+      listUntil = 0;
+      throw error;
+    } finally {
+      reading = undefined;
+    }
+  };
+
   return {
     capabilities: client.getServerCapabilities() ?? {},
     isOpen: () => isOpen,
     listTools: async (until) => {
-      if (Date.now() < listUntil) return listed;
-      // Before it is read: a change that is told meanwhile counts for the next reading.
-      listUntil = Date.now() + LIST_TTL_MS;
-      try {
-        listed = await readTools((message) => request(message, listResult, quiet(until)));
-        return listed;
-      } catch (error) {
-        listUntil = 0;
-        throw error;
-      }
+      if (reading === undefined && listed !== undefined && Date.now() < listUntil) return listed;
+      reading ??= readList();
+      return untilAborted(reading, until);
     },
     callTool: (name, input, context) =>
       request({ method: "tools/call", params: { name, arguments: input } }, CallToolResultSchema, context),

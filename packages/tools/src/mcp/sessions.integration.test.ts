@@ -75,6 +75,22 @@ describe("credentials and sessions", () => {
     expect(server.sessions).toHaveLength(2);
   });
 
+  test("runs that come upon a server at the same time all have its tools, shared session or not", async () => {
+    const server = await givenServer([echo]);
+    const tools = givenTools();
+    for (const stateless of [true, false]) {
+      const { orgId, register } = await givenOrg();
+      await register({ name: "shop", url: server.url, stateless });
+      const sets = await Promise.all(
+        Array.from({ length: 10 }, () => open(tools, { orgId }, { shop: registered(["echo"]) })),
+      );
+      expect(sets.flatMap(({ problems }) => problems)).toEqual([]);
+      expect(sets.map((set) => set.tools.length)).toEqual(sets.map(() => 1));
+      const outcomes = await Promise.all(sets.map((set) => toolNamed(set, "echo").run({ text: "x" }, context())));
+      expect(outcomes.filter(({ isError }) => isError)).toEqual([]);
+    }
+  });
+
   test("a session that nobody uses is ended, at the server too", async () => {
     const server = await givenServer([echo]);
     const { orgId, register } = await givenOrg();
