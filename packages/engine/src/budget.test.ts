@@ -1,7 +1,15 @@
 import { describe, expect, test } from "vitest";
-import { createMeter } from "./budget.ts";
+import { createMeter, leastTokens, type NextCall } from "./budget.ts";
 
 const BUDGET = { steps: 10, toolCalls: 9, tokens: 10_000, costUsd: 1, depth: 5 };
+
+/** Of a model that costs a cent for a thousand tokens in, a tenth of that from the cache, and ten cents for a thousand out. */
+const call = (inputTokens: number): NextCall => ({
+  inputTokens,
+  costUsd: (usage) =>
+    (usage.inputTokens - usage.cachedInputTokens + usage.cachedInputTokens / 10 + usage.outputTokens * 10) / 100_000,
+});
+const unpriced: NextCall = { inputTokens: 10, costUsd: () => null };
 
 describe("a share of a budget", () => {
   test("leaves the caller a step and a tenth to conclude with, however many are called at once", () => {
@@ -10,7 +18,7 @@ describe("a share of a budget", () => {
       for (let waiting = calls; waiting > 0; waiting -= 1) {
         expect(meter.carve({ waiting, atMost: {} })).toMatchObject({ steps: expect.any(Number) });
       }
-      expect(meter.beforeModel()).toBeUndefined();
+      expect(meter.beforeModel(call(10))).toBeUndefined();
       expect(meter.left().steps).toBeGreaterThanOrEqual(1);
       expect(meter.left().tokens).toBeGreaterThan(0);
     }
@@ -41,7 +49,32 @@ describe("a share of a budget", () => {
 });
 
 test("an answer may be no longer than the tokens that are left, once they are scarce", () => {
-  expect(createMeter(BUDGET).maxOutputTokens()).toBeUndefined();
-  expect(createMeter({ ...BUDGET, tokens: 300 }).maxOutputTokens()).toBe(300);
-  expect(createMeter({ ...BUDGET, tokens: 3 }).maxOutputTokens()).toBe(16);
+  expect(createMeter(BUDGET).maxOutputTokens(call(0))).toBeUndefined();
+  expect(createMeter({ ...BUDGET, tokens: 300 }).maxOutputTokens(call(100))).toBe(200);
+  expect(createMeter({ ...BUDGET, tokens: 3 }).maxOutputTokens(unpriced)).toBe(16);
+});
+
+test("and no longer than the money that is left, once the question is paid", () => {
+  expect(createMeter({ ...BUDGET, costUsd: 0.101 }).maxOutputTokens(call(1_000))).toBe(1_000);
+  expect(createMeter({ ...BUDGET, costUsd: 0.101 }).maxOutputTokens(unpriced)).toBeUndefined();
+});
+
+test.each([
+  ["maxTokens", { tokens: 100 }, call(100)],
+  ["maxTokens", { tokens: 0 }, unpriced],
+  ["maxCostUsd", { costUsd: 0.001 }, call(1_000)],
+  ["maxCostUsd", { costUsd: 0 }, unpriced],
+  ["spend.monthlyUsd", { costUsd: 0.001, costLimit: "organization" as const }, call(1_000)],
+])("a call that takes more than is left is refused by the name %s before it is made", (limit, left, next) => {
+  expect(createMeter({ ...BUDGET, ...left }).beforeModel(next)).toBe(limit);
+});
+
+test("a call that may fit is made", () => {
+  expect(createMeter({ ...BUDGET, tokens: 101, costUsd: 0.0012 }).beforeModel(call(100))).toBeUndefined();
+  expect(
+    leastTokens([
+      { role: "system", text: "x".repeat(80) },
+      { role: "user", text: "y".repeat(8) },
+    ]),
+  ).toBe(11);
 });

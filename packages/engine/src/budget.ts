@@ -1,4 +1,5 @@
 import type { BudgetLeft } from "@shaman/a2a-wire";
+import type { ModelMessage, ModelUsage } from "@shaman/llm";
 import type { StepUsage } from "@shaman/runs";
 import { RunFailed } from "./run-failed.ts";
 import type { Failure, LimitName } from "./engine-event.ts";
@@ -17,17 +18,25 @@ export type Budget = Share & {
   readonly costLimit?: "organization" | "key" | undefined;
 };
 
+/** A model call before it is made. */
+export type NextCall = {
+  /** How many tokens it takes in at least. */
+  readonly inputTokens: number;
+  /** USD for so much, or null where the model's price is not known. */
+  readonly costUsd: (usage: ModelUsage) => number | null;
+};
+
 export type Meter = {
-  /** The limit that forbids one more model call, if any. */
-  readonly beforeModel: () => LimitName | undefined;
+  /** The limit that forbids this model call, if any: nothing is left, or less than it takes at the least. */
+  readonly beforeModel: (next: NextCall) => LimitName | undefined;
   readonly beforeTools: (count: number) => LimitName | undefined;
   readonly afterModel: (usage: StepUsage) => void;
   /** A model call that gave no step: it is paid for, but no replay passes it. */
   readonly afterFailedModel: (usage: StepUsage) => void;
   /** A model call that an earlier attempt made and paid for. */
   readonly replayedModel: () => void;
-  /** How much the next model call may write, where so little is left that it matters. */
-  readonly maxOutputTokens: () => number | undefined;
+  /** How much this model call may write, where so little is left that it matters. */
+  readonly maxOutputTokens: (next: NextCall) => number | undefined;
   /** Takes a share for one of `waiting` calls out of what is left, so that the caller keeps enough to conclude. */
   readonly carve: (input: { readonly waiting: number; readonly atMost: Partial<Share> }) => Share | LimitName;
   /** Takes this much out, for a call that is entered again; a call that was replayed has paid its tokens before. */
@@ -41,6 +50,18 @@ const KEPT = 0.1;
 /** Below this, how long an answer may be is part of the budget; a small number is one that every model accepts. */
 const SCARCE_TOKENS = 4_096;
 const FEWEST_OUTPUT_TOKENS = 16;
+/** Enough for the price of one to be exact. */
+const MANY_TOKENS = 1_000_000;
+
+/** Characters that one token stands for at the most, but for long runs of the same. */
+const CHARS_A_TOKEN = 8;
+
+const charsOf = (message: ModelMessage): number =>
+  message.role === "tool" ? message.results.reduce((sum, { output }) => sum + output.length, 0) : message.text.length;
+
+/** How many tokens a conversation takes at least. What the provider counts is more, and counts. */
+export const leastTokens = (messages: readonly ModelMessage[]): number =>
+  Math.floor(messages.reduce((sum, message) => sum + charsOf(message), 0) / CHARS_A_TOKEN);
 
 const costName = (limit: Budget["costLimit"]): LimitName => {
   switch (limit) {
@@ -66,13 +87,20 @@ export const createMeter = (budget: Budget): Meter => {
     tokens -= usage.inputTokens + usage.outputTokens;
     costUsd -= usage.costUsd ?? 0;
   };
-  const exhausted = (): LimitName | undefined => {
+  const forbidding = ({ inputTokens, costUsd: priceOf }: NextCall): LimitName | undefined => {
     if (steps <= 0) return "maxSteps";
-    if (tokens <= 0) return "maxTokens";
-    return costUsd <= 0 ? costName(budget.costLimit) : undefined;
+    if (tokens <= inputTokens) return "maxTokens";
+    const least = priceOf({ inputTokens, cachedInputTokens: inputTokens, outputTokens: 1 }) ?? 0;
+    return costUsd <= 0 || least > costUsd ? costName(budget.costLimit) : undefined;
+  };
+  /** The output tokens that are left when the input is paid. */
+  const leftForOutput = ({ inputTokens, costUsd: priceOf }: NextCall): number => {
+    const each = (priceOf({ inputTokens: 0, cachedInputTokens: 0, outputTokens: MANY_TOKENS }) ?? 0) / MANY_TOKENS;
+    const input = priceOf({ inputTokens, cachedInputTokens: inputTokens, outputTokens: 0 }) ?? 0;
+    return Math.floor(Math.min(tokens - inputTokens, each > 0 ? (costUsd - input) / each : Infinity));
   };
   return {
-    beforeModel: exhausted,
+    beforeModel: forbidding,
     beforeTools: (count) => {
       if (toolCalls < count) return "maxToolCalls";
       toolCalls -= count;
@@ -86,7 +114,10 @@ export const createMeter = (budget: Budget): Meter => {
       pay(usage);
     },
     afterFailedModel: pay,
-    maxOutputTokens: () => (tokens < SCARCE_TOKENS ? Math.max(tokens, FEWEST_OUTPUT_TOKENS) : undefined),
+    maxOutputTokens: (next) => {
+      const most = leftForOutput(next);
+      return most < SCARCE_TOKENS ? Math.max(most, FEWEST_OUTPUT_TOKENS) : undefined;
+    },
     carve: ({ waiting, atMost }) => {
       const part = (1 - KEPT) / waiting;
       const share = {

@@ -14,7 +14,7 @@ import {
 import { parsedJson, parsedJsonObject, responseArtifactId, type StepUsage } from "@shaman/runs";
 import { callAgentSpec, PLATFORM_TOOL_SPECS, type Tool, type ToolSet } from "@shaman/tools";
 import { z } from "zod";
-import { createMeter, limitReached, refuse } from "./budget.ts";
+import { createMeter, leastTokens, limitReached, refuse, type NextCall } from "./budget.ts";
 import type { EngineEvent, Failure, Suspension } from "./engine-event.ts";
 import { createMediaRoom, messageMedia } from "./media.ts";
 import { messageText } from "./message-text.ts";
@@ -179,7 +179,7 @@ async function* modelStep(state: RunState): Events<ModelOutput> {
     state.meter.replayedModel();
     return remember(state, modelOutput.parse(done.output));
   }
-  refuse(state.meter.beforeModel());
+  refuse(state.meter.beforeModel(nextCall(state)));
   yield* untilCommitted(state, state.signal);
   const { usage, notes, ...answer } = yield* paidFor(state, callModel(state, responseArtifactId(position)));
   if (Buffer.byteLength(JSON.stringify(answer)) > MAX_ANSWER_BYTES) {
@@ -190,6 +190,11 @@ async function* modelStep(state: RunState): Events<ModelOutput> {
   state.meter.afterModel(usage);
   return remember(state, answer);
 }
+
+const nextCall = ({ messages, deps, input }: RunState): NextCall => ({
+  inputTokens: leastTokens(messages),
+  costUsd: (usage) => deps.costUsd(usage, input.modelName),
+});
 
 /**
  * What a model step is recognized by: what the run's commit and its record decide, and nothing that may be another thing
@@ -234,7 +239,7 @@ const toolSpecs = ({ deps, input, tools }: RunState): readonly ToolSpec[] => [
 async function* callModel(state: RunState, artifactId: string) {
   const { deps, input, signal } = state;
   const { definition } = input;
-  const maxOutputTokens = state.meter.maxOutputTokens();
+  const maxOutputTokens = state.meter.maxOutputTokens(nextCall(state));
   const outputSchema = outputSchemaOf(definition.output);
   let append = false;
   const request = {
