@@ -211,9 +211,14 @@ describe("a run that waits", () => {
   };
 
   test("for an approval shows the call, and goes on once it is approved or refused by the approval's id", async () => {
-    for (const [verb, args, text] of [
-      ["approve", [], "Charged."],
-      ["refuse", ["--reason", "too dear"], "Not charged."],
+    for (const [verb, args, text, told] of [
+      ["approve", [], "Charged.", /step \d: write_artifact was approved by \S+\n/],
+      [
+        "refuse",
+        ["--reason", "too dear"],
+        "Not charged.",
+        /was refused by \S+: too dear\n[^]*write_artifact failed: A person refused/,
+      ],
     ] as const) {
       const taskId = await call("Cashier", verb);
       const shown = await run(["run", "show", taskId]);
@@ -225,7 +230,9 @@ describe("a run that waits", () => {
       const decided = await run(["run", verb, waiting.approvalId, ...args]);
       expect(decided).toMatchObject({ code: 0, err: "" });
       expect(decided.out).toContain("100 EUR");
-      expect((await ended(taskId)).out).toContain(text);
+      const { out } = await ended(taskId);
+      expect(out).toContain(text);
+      expect(out).toMatch(told);
       expect((await run(["run", verb, taskId])).err).toContain("does not wait for a decision");
     }
   });

@@ -20,6 +20,8 @@ const step = (taskId: string, position: number, fields: Partial<StepView>): Step
   durationMs: null,
   notes: null,
   media: null,
+  problem: null,
+  decision: null,
   startedAt: AT,
   finishedAt: AT,
   ...fields,

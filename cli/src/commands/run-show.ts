@@ -113,8 +113,32 @@ const notesOf = (step: StepView): string[] => {
   const given = (step.media ?? []).map(
     ({ mediaType, bytes }) => `step ${step.position}: ${step.name} gave ${safe(mediaType)}, ${bytes} bytes\n`,
   );
+  if (step.problem !== null) given.push(`step ${step.position}: ${step.name} failed: ${firstLines(step.problem)}\n`);
+  const decided = decision.safeParse(step.decision);
+  if (decided.success) given.push(`step ${step.position}: ${decisionText(step, decided.data)}\n`);
   const parsed = modelNotes.safeParse(step.notes);
   return parsed.success ? [...given, ...modelNotesOf(step, parsed.data)] : given;
+};
+
+const decision = z.object({
+  decision: z.enum(["approve", "refuse"]),
+  by: z.string().optional(),
+  reason: z.string().optional(),
+});
+
+const decisionText = ({ name }: StepView, { decision: word, by, reason }: z.output<typeof decision>): string => {
+  const who = by === undefined ? "" : ` by ${safe(by)}`;
+  const why = reason === undefined || reason === "" ? "" : `: ${safe(reason)}`;
+  return `${name} was ${word === "approve" ? "approved" : "refused"}${who}${why}`;
+};
+
+const MAX_SHOWN_CHARS = 300;
+
+/** What a tool said, without the fence in which a model is given it, on one line. */
+const firstLines = (text: string): string => {
+  const inner = /\[data (\w+)\]\n([\s\S]*?)(?:\n\[end \1\]|$)/.exec(text)?.[2] ?? text;
+  const line = safe(inner).replaceAll(/\s+/g, " ").trim();
+  return line.length > MAX_SHOWN_CHARS ? `${line.slice(0, MAX_SHOWN_CHARS)}…` : line;
 };
 
 const modelNotesOf = (step: StepView, { tried, cached, mediaRefused }: z.output<typeof modelNotes>): string[] => {

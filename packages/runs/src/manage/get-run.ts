@@ -8,6 +8,8 @@ import type { WaitsFor } from "../waits-for.ts";
 import { RUN_COLUMNS, type RunView } from "./run-view.ts";
 
 /** One thing the run did. */
+const MAX_PROBLEM_CHARS = 2_000;
+
 export type StepView = {
   readonly id: string;
   readonly taskId: string;
@@ -29,6 +31,10 @@ export type StepView = {
   readonly notes: JsonObject | null;
   /** Images and documents that a tool gave to the model: what they were. */
   readonly media: readonly { readonly mediaType: string; readonly bytes: number; readonly sha256: string }[] | null;
+  /** Of a step that failed: what the model was told of it, the first 2,000 characters. */
+  readonly problem: string | null;
+  /** Of an approval that was decided: `decision`, `by` whom, and the `reason` if one was given. */
+  readonly decision: JsonObject | null;
   readonly startedAt: Date;
   readonly finishedAt: Date | null;
 };
@@ -101,8 +107,10 @@ export const getRun = async (
       text: `SELECT s.id, s.task_id AS "taskId", s.position, s.kind, s.name, s.state, u.model,
           u.input_tokens AS "inputTokens", u.output_tokens AS "outputTokens", u.cost_usd::float8 AS "costUsd",
           s.child_task_id AS "childTaskId", s.server, s.duration_ms AS "durationMs",
-          s.output -> 'notes' AS notes, s.output -> 'media' AS media, s.started_at AS "startedAt",
-          s.finished_at AS "finishedAt"
+          s.output -> 'notes' AS notes, s.output -> 'media' AS media,
+          CASE WHEN s.state IN ('failed', 'unknown') THEN left(s.output ->> 'text', ${MAX_PROBLEM_CHARS}) END AS problem,
+          CASE WHEN s.kind = 'approval' AND s.state = 'done' THEN s.output END AS decision,
+          s.started_at AS "startedAt", s.finished_at AS "finishedAt"
         FROM step s LEFT JOIN usage u ON u.org_id = s.org_id AND u.step_id = s.id
         WHERE s.org_id = $1 AND s.run_id = $2 ORDER BY s.started_at, s.position LIMIT ${MAX_STEPS}`,
       values: [orgId, run.id],
