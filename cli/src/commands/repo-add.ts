@@ -1,5 +1,5 @@
 import { registerRepository } from "@shaman/agents";
-import { unwrap, type Secret } from "@shaman/kernel";
+import { unwrap, userError, type Secret } from "@shaman/kernel";
 import { Option, type Command } from "commander";
 import { z } from "zod";
 import type { Cli } from "../cli.ts";
@@ -45,6 +45,10 @@ export const repoAdd = (parent: Command, cli: Cli): void =>
         .addOption(new Option("--no-wait", "do not wait for the first sync")),
     input,
     run: async ({ org, url, every, timeout, wait, ...rest }, show) => {
+      if (!URL.canParse(url)) {
+        const message = `${url} is no address: write https://…, or in development file:///… with the whole path.`;
+        throw userError("invalid_input", message);
+      }
       const organization = await cli.organization(org);
       const principal = cli.operatorOf(organization);
       const credential = await readCredential(cli, rest);

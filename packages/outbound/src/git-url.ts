@@ -26,7 +26,12 @@ const isBelow = (root: string, path: string): boolean => {
 };
 
 const refusePath = (): Result<never> =>
-  err(outboundRefused("path", "file:// repositories are only allowed below the development folder, and must exist."));
+  err(
+    outboundRefused(
+      "path",
+      "file:// repositories must exist, below the folder for development (GIT_FILE_ROOT; npm start: .shaman/repos).",
+    ),
+  );
 
 const checkFile = async (text: string, root: string): Promise<Result<GitRemote>> => {
   const url = URL.parse(text);
