@@ -183,6 +183,6 @@ test.each(WIRES)("an image of the caller reaches a model of %s, and people read 
     content: [{ text: "what is this?\n[file a.png]" }, { text: "[attachment 1: image/png]" }, SHOWN[wire]],
   });
   const printed = await show(id);
-  expect(printed).toContain(`caller: what is this?[image/png, ${PNG.byteLength} bytes]`);
+  expect(printed).toContain(`caller: what is this?\n[image/png, ${PNG.byteLength} bytes]`);
   expect(printed).not.toContain(IMAGE);
 });

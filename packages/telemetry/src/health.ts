@@ -10,7 +10,7 @@ export type HealthCheck = {
 };
 
 const CHECK_TIMEOUT_MS = 2_000;
-const OPTIONAL_KEPT_MS = 10_000;
+const OPTIONAL_KEPT_MS = 2_000;
 
 type Outcome = { readonly name: string; readonly ok: boolean; readonly error?: string };
 

@@ -10,7 +10,8 @@ const REFRESH = "refresh-token-of-this-test-0123456789";
 const echoing = async (_url: string | URL | Request, init?: RequestInit): Promise<Response> => {
   const authorization = new Headers(init?.headers).get("authorization") ?? "";
   const decoded = Buffer.from(authorization.replace("Basic ", ""), "base64").toString();
-  const words = `unknown: ${String(init?.body)} ${authorization} ${decoded} ${REFRESH} ${SECRET}`;
+  const form = init?.body instanceof URLSearchParams ? init.body.toString() : "";
+  const words = `unknown: ${form} ${authorization} ${decoded} ${REFRESH} ${SECRET}`;
   return Response.json({ error: "invalid_grant", error_description: words }, { status: 400 });
 };
 
