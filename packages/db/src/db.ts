@@ -43,18 +43,23 @@ const COMMIT = { name: "commit", text: "COMMIT" };
 const SET_ORG = "SELECT set_config('app.org_id', $1, true)";
 const SET_ORG_DURABLE_LATER = `${SET_ORG}, set_config('synchronous_commit', 'off', true)`;
 
-/** What a connection was used for: the statements it has prepared, and how often. */
-type Used = { readonly names: Set<string>; batches: number };
+/** What a connection was used for: the statements it has prepared, how often, and when its plans are made anew. */
+type Used = { readonly names: Set<string>; batches: number; newPlansAt: number };
 
 const DISCARD_PLANS = { name: "discard_plans", text: "DISCARD PLANS" };
+/**
+ * Plans are made anew before the 64th batch of a connection, the 256th and so on. On an empty table a wrong index costs what
+ * the right one does, and the choice between them would stay while the table grows.
+ */
 const FIRST_NEW_PLANS = 64;
 
-/**
- * Whether plans are made anew before this batch of a connection: at the 64th, the 256th and so on. On an empty table a
- * wrong index costs what the right one does, and the choice between them would stay while the table grows.
- */
-const plansAnew = (batches: number): boolean =>
-  batches >= FIRST_NEW_PLANS && Number.isInteger(Math.log2(batches / FIRST_NEW_PLANS) / 2);
+/** Counts one more batch; whether plans are made anew before it. */
+const countBatch = (used: Used): boolean => {
+  used.batches += 1;
+  if (used.batches < used.newPlansAt) return false;
+  used.newPlansAt *= 4;
+  return true;
+};
 
 /** bigint columns hold counts and positions here, all far below 2^53. */
 const types = {
@@ -149,16 +154,16 @@ export const createDb = (input: {
 
   const batch: Db["batch"] = async (orgId, statements, options = {}) => {
     const client = await connect(pool);
-    const used = usedBy.get(client) ?? { names: new Set(), batches: 0 };
+    const used = usedBy.get(client) ?? { names: new Set(), batches: 0, newPlansAt: FIRST_NEW_PLANS };
     usedBy.set(client, used);
-    used.batches += 1;
+    const plansAnew = countBatch(used);
     let broken = false;
     const scope =
       options.durable === "later"
         ? { name: "set_org_durable_later", text: SET_ORG_DURABLE_LATER, values: [orgId] }
         : { name: "set_org", text: SET_ORG, values: [orgId] };
     try {
-      const before = plansAnew(used.batches) ? [DISCARD_PLANS, scope] : [scope];
+      const before = plansAnew ? [DISCARD_PLANS, scope] : [scope];
       const results = await runBatch(client, [...before, ...statements]);
       for (const { name } of statements) if (name !== undefined) used.names.add(name);
       return results.slice(before.length).map((result) => ({ rows: result.rows, rowCount: result.rowCount ?? 0 }));

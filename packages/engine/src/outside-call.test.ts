@@ -1,33 +1,15 @@
 import type { ExternalOutcome, ExternalProgress } from "@shaman/a2a-wire";
-import type { AgentDefinition } from "@shaman/agents";
 import { AppError, ok } from "@shaman/kernel";
 import type { Model, ModelEvent, ModelRequest } from "@shaman/llm";
 import type { StepRecord } from "@shaman/runs";
 import { describe, expect, test } from "vitest";
 import type { OutsideCall } from "./agent-calls.ts";
+import { agentDefinition } from "./agent.scene.ts";
 import type { EngineEvent } from "./engine-event.ts";
 import { runAgent } from "./run-agent.ts";
 import type { EngineDeps, RunAgentInput } from "./run-state.ts";
 
-const DEFINITION: AgentDefinition = {
-  path: "Clerk",
-  name: "Clerk",
-  file: "Clerk.md",
-  description: "x",
-  exposed: true,
-  tags: [],
-  skills: [],
-  tools: [],
-  mcpServers: {},
-  limits: {},
-  approval: [],
-  repeatable: [],
-  calls: ["Partner"],
-  deduplicate: true,
-  retry: {},
-  template: [{ kind: "text", text: "You work." }],
-  usesPrompt: false,
-};
+const DEFINITION = agentDefinition({ name: "Clerk", calls: ["Partner"] });
 
 /** A model that calls the partner once and then concludes; it keeps what it was told. */
 const createModel = () => {

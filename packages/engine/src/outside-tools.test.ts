@@ -1,33 +1,15 @@
 import { createHash } from "node:crypto";
-import type { AgentDefinition } from "@shaman/agents";
 import type { JsonObject } from "@shaman/kernel";
 import type { Model, ModelRequest, ToolCall } from "@shaman/llm";
 import type { StepRecord } from "@shaman/runs";
 import type { Tool, ToolContext, ToolOutcome } from "@shaman/tools";
 import { describe, expect, test } from "vitest";
+import { agentDefinition } from "./agent.scene.ts";
 import type { EngineEvent } from "./engine-event.ts";
 import { runAgent } from "./run-agent.ts";
 import type { EngineDeps } from "./run-state.ts";
 
-const DEFINITION: AgentDefinition = {
-  path: "Clerk",
-  name: "Clerk",
-  file: "Clerk.md",
-  description: "Works on orders",
-  exposed: true,
-  tags: [],
-  skills: [],
-  tools: [],
-  mcpServers: {},
-  limits: {},
-  approval: ["charge"],
-  repeatable: [],
-  calls: [],
-  deduplicate: true,
-  retry: {},
-  template: [{ kind: "text", text: "You work on orders." }],
-  usesPrompt: false,
-};
+const DEFINITION = agentDefinition({ name: "Clerk", approval: ["charge"] });
 
 type RunTool = (input: JsonObject, context: ToolContext) => Promise<ToolOutcome>;
 const text = (value: string): ToolOutcome => ({ content: [{ type: "text", text: value }], isError: false });

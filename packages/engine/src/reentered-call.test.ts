@@ -1,32 +1,14 @@
-import type { AgentDefinition } from "@shaman/agents";
 import { ok } from "@shaman/kernel";
 import type { Model, ModelEvent } from "@shaman/llm";
 import type { StepRecord } from "@shaman/runs";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { Callee, ChildCall } from "./agent-calls.ts";
+import { agentDefinition } from "./agent.scene.ts";
 import type { EngineEvent } from "./engine-event.ts";
 import { runAgent } from "./run-agent.ts";
 import type { EngineDeps } from "./run-state.ts";
 
-const DEFINITION: AgentDefinition = {
-  path: "Desk",
-  name: "Desk",
-  file: "Desk.md",
-  description: "x",
-  exposed: true,
-  tags: [],
-  skills: [],
-  tools: [],
-  mcpServers: {},
-  limits: {},
-  approval: [],
-  repeatable: [],
-  calls: [],
-  deduplicate: true,
-  retry: {},
-  template: [{ kind: "text", text: "You work." }],
-  usesPrompt: false,
-};
+const DEFINITION = agentDefinition({ name: "Desk" });
 const START = Date.parse("2026-11-25T10:00:00Z");
 const MINUTE = 60_000;
 

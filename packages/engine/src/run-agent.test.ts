@@ -3,29 +3,12 @@ import { AppError, type JsonObject } from "@shaman/kernel";
 import type { Model, ModelEvent, ModelRequest, ToolCall } from "@shaman/llm";
 import type { StepRecord } from "@shaman/runs";
 import { describe, expect, test } from "vitest";
+import { agentDefinition } from "./agent.scene.ts";
 import type { EngineEvent } from "./engine-event.ts";
 import { runAgent } from "./run-agent.ts";
 import type { EngineDeps, RunAgentInput } from "./run-state.ts";
 
-const DEFINITION: AgentDefinition = {
-  path: "Clerk",
-  name: "Clerk",
-  file: "Clerk.md",
-  description: "Works on orders",
-  exposed: true,
-  tags: [],
-  skills: [],
-  tools: ["write_artifact", "request_input"],
-  mcpServers: {},
-  limits: {},
-  approval: [],
-  repeatable: [],
-  calls: [],
-  deduplicate: true,
-  retry: {},
-  template: [{ kind: "text", text: "You work on orders." }],
-  usesPrompt: false,
-};
+const DEFINITION = agentDefinition({ name: "Clerk", tools: ["write_artifact", "request_input"] });
 
 type Turn = {
   readonly text?: readonly string[];

@@ -253,6 +253,18 @@ describe("an agent that shows another card to those who authenticate", () => {
     },
   );
 
+  test("gets nothing of the credential into the card when it sends it back", async () => {
+    const secret = "let-me-in-for-a-long-time";
+    const server = await serve();
+    server.put("/card.json", cardOf(server.origin, offering));
+    server.answers.set("/rpc", ({ id }) => ({
+      body: { jsonrpc: "2.0", id: id ?? null, result: cardOf(server.origin, { name: `You sent Bearer ${secret}` }) },
+    }));
+    const given = await scene.given(server.cardUrl, { credential: { kind: "bearer", token: new Secret(secret) } });
+    expect(await openIt(given)).toMatch(/^You sent /);
+    expect(JSON.stringify(await viewOf(given))).not.toContain(secret);
+  });
+
   test("is called by its public card where the other cannot be had, which is noted", async () => {
     const server = await serve();
     server.put("/card.json", cardOf(server.origin, offering));

@@ -1,4 +1,5 @@
 import { writeFile } from "node:fs/promises";
+import { homedir } from "node:os";
 import { join } from "node:path";
 import type { McpServerUse } from "@shaman/agents";
 import type { JsonObject } from "@shaman/kernel";
@@ -106,7 +107,7 @@ describe("a tool of the catalogue", () => {
     await run(theirs, "write", { path: "/scratch/secret", text: "canary-8812" });
     const outside = join(hostileMcp.folder, "outside");
     await writeFile(outside, "canary-8813");
-    for (const path of ["/etc/passwd", "/scratch/secret", outside, "/root/.bashrc"]) {
+    for (const path of ["/etc/passwd", "/scratch/secret", outside, join(homedir(), ".bashrc")]) {
       expect(textOf(await run(mine.hostile, "read", { path })), path).toBe("ENOENT");
     }
     expect(textOf(await run(mine.hostile, "processes", { path: "/scratch/secret" }))).not.toContain("canary");
