@@ -23,11 +23,18 @@ export const connect = async (
     readonly redis: { readonly url: Secret } | null;
     readonly log: { readonly level: string };
   },
+  underWay?: (orgId: string) => number,
 ): Promise<Connections> => {
   const name = `${role}-${hostname()}-${process.pid}`;
   const log = createLogger({ process: `a2a-${role}`, level: config.log.level });
   const onError = (error: unknown): void => log.error("connection_failed", error);
-  const db = createDb({ ...config.database, name, onError, keepFull: true });
+  const db = createDb({
+    ...config.database,
+    name,
+    onError,
+    keepFull: true,
+    ...(underWay !== undefined && { underWay }),
+  });
   await db.check();
   const fanOut =
     config.redis === null

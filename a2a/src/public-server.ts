@@ -1,7 +1,7 @@
 import { createAuthenticator } from "@shaman/access";
 import { createAgentResolver } from "@shaman/agents";
 import { encodeHttpError, encodeJsonRpcError, encodingOf, rpcHttpStatusOf } from "@shaman/a2a-wire";
-import { newId, systemClock, toAppError, userError, type AppError } from "@shaman/kernel";
+import { createTally, newId, systemClock, toAppError, userError, type AppError } from "@shaman/kernel";
 import { createPostgresJobQueue, createRedisJobQueue, openRedis } from "@shaman/queue";
 import { createRunWatcher } from "@shaman/runs";
 import { newDownloadKeys, openObjectStore } from "@shaman/storage";
@@ -32,7 +32,8 @@ const EXECUTE = "/execute";
 
 /** The server that partners call: authenticates, records, enqueues, streams back. It runs no model and no tool. */
 export const buildPublicServer = async (config: PublicConfig): Promise<RunningServer> => {
-  const { db, fanOut, changes, log, metrics, checks, name, onError } = await connect("public", config);
+  const calls = createTally();
+  const { db, fanOut, changes, log, metrics, checks, name, onError } = await connect("public", config, calls.of);
   const { url } = config.database;
   const queueOptions = { name, onError, takes: false };
   const queue =
@@ -84,6 +85,7 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
     queue,
     fanOut,
     watcher,
+    calls,
     agents,
     authenticator,
     organizations,

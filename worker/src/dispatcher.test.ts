@@ -168,6 +168,20 @@ describe("a dispatcher", () => {
     expect(dispatcher.running()).toBe(0);
   });
 
+  test("asks for as many jobs at once as it was told of, for one at a time while others wait", async () => {
+    const alone = given({ a: 30 }, { slots: 30 });
+    for (let i = 0; i < 3; i += 1) alone.dispatcher.nudge("a");
+    expect(alone.takes).toEqual(["a", "a", "a"]);
+    for (let i = 0; i < 20; i += 1) alone.dispatcher.nudge("a");
+    expect(alone.takes).toHaveLength(8);
+    await settle();
+    expect(new Set(alone.started).size).toBe(30);
+
+    const among = given({ a: 8, b: 8 }, { slots: 30 });
+    for (const org of ["b", "a", "a", "a"]) among.dispatcher.nudge(org);
+    expect(among.takes).toEqual(["b", "a"]);
+  });
+
   test("gives its slots back when the queue is away or the work fails, and goes on", async () => {
     const { dispatcher, started, errors, failNext, open } = given({ a: 3 }, { slots: 1 });
     failNext(1);

@@ -1,3 +1,4 @@
+import { createTally } from "@shaman/kernel";
 import type { JobQueue, TakenWakeUp } from "@shaman/queue";
 
 export type Dispatcher = {
@@ -5,7 +6,8 @@ export type Dispatcher = {
   readonly nudge: (orgId: string) => void;
   /** Takes nothing new from now on; resolves when nothing is running. */
   readonly drain: () => Promise<void>;
-  readonly running: () => number;
+  /** How many runs are worked on, of all organizations or of one. */
+  readonly running: (orgId?: string) => number;
 };
 
 export type DispatcherDeps = {
@@ -20,6 +22,7 @@ export type DispatcherDeps = {
 };
 
 const RETRY_MS = 500;
+const AT_ONCE = 8;
 
 /**
  * Serves all organizations' queues from one process, in turn. While another organization waits, none holds more than
@@ -28,38 +31,38 @@ const RETRY_MS = 500;
 export const createDispatcher = (deps: DispatcherDeps): Dispatcher => {
   // Organizations that may have a job, the next to be served first.
   const ready = new Set<string>();
-  // Organizations whose queue is being asked: one question at a time each.
-  const busy = new Set<string>();
-  const held = new Map<string, number>();
-  let used = 0;
+  // Questions to an organization's queue that are under way.
+  const asking = createTally();
+  // Nudges of an organization for which no job has been taken yet.
+  const expected = new Map<string, number>();
+  const held = createTally();
   let nudges = 0;
   let draining = false;
   const idle = Promise.withResolvers<void>();
 
-  const reserve = (orgId: string): void => {
-    used += 1;
-    held.set(orgId, (held.get(orgId) ?? 0) + 1);
-  };
-
   const release = (orgId: string): void => {
-    used -= 1;
-    const left = (held.get(orgId) ?? 1) - 1;
-    if (left === 0) held.delete(orgId);
-    else held.set(orgId, left);
-    if (draining && used === 0) idle.resolve();
+    held.remove(orgId);
+    if (draining && held.total() === 0) idle.resolve();
   };
 
   const othersWait = (orgId: string): boolean => ready.size > (ready.has(orgId) ? 1 : 0);
 
   const mayStart = (orgId: string): boolean => {
-    if (draining || used >= deps.slots) return false;
-    const own = held.get(orgId) ?? 0;
+    if (draining || held.total() >= deps.slots) return false;
+    const own = held.of(orgId);
     if (own + deps.heldElsewhere(orgId) >= deps.capPerOrganization) return false;
     return own === 0 || own < Math.max(1, Math.floor(deps.slots / 2)) || !othersWait(orgId);
   };
 
+  /** One question at a time; several where nobody else waits and as many jobs were told of. */
+  const mayAsk = (orgId: string): boolean => {
+    const under = asking.of(orgId);
+    if (under === 0) return true;
+    return under < Math.min(AT_ONCE, expected.get(orgId) ?? 0) && !othersWait(orgId);
+  };
+
   const nextOrganization = (): string | undefined => {
-    for (const orgId of ready) if (!busy.has(orgId) && mayStart(orgId)) return orgId;
+    for (const orgId of ready) if (mayAsk(orgId) && mayStart(orgId)) return orgId;
     return undefined;
   };
 
@@ -68,7 +71,7 @@ export const createDispatcher = (deps: DispatcherDeps): Dispatcher => {
       // To the end of the line; it leaves the line when its queue turns out to be empty.
       ready.delete(orgId);
       ready.add(orgId);
-      busy.add(orgId);
+      asking.add(orgId);
       void serve(orgId);
     }
   };
@@ -86,7 +89,7 @@ export const createDispatcher = (deps: DispatcherDeps): Dispatcher => {
 
   /** Takes one job after the other until the queue is empty or no slot is left. A slot is reserved before each take. */
   const serve = async (orgId: string): Promise<void> => {
-    reserve(orgId);
+    held.add(orgId);
     let reserved = true;
     try {
       let nudgesBefore = nudges;
@@ -96,19 +99,23 @@ export const createDispatcher = (deps: DispatcherDeps): Dispatcher => {
         // Whoever just got a slot stands behind all who wait, also those who came while its queue was asked.
         if (ready.delete(orgId)) ready.add(orgId);
         void start(job);
+        expected.set(orgId, Math.max(0, (expected.get(orgId) ?? 0) - 1));
         const takeNext = mayStart(orgId);
-        if (takeNext) reserve(orgId);
+        if (takeNext) held.add(orgId);
         reserved = takeNext;
         nudgesBefore = nudges;
         job = await job.finish({ takeNext });
       }
-      if (reserved && nudges === nudgesBefore) ready.delete(orgId);
+      if (reserved && nudges === nudgesBefore) {
+        ready.delete(orgId);
+        expected.delete(orgId);
+      }
     } catch (error) {
       deps.onError(error);
       ready.delete(orgId);
       setTimeout(() => nudge(orgId), RETRY_MS).unref();
     } finally {
-      busy.delete(orgId);
+      asking.remove(orgId);
       if (reserved) release(orgId);
       pump();
     }
@@ -118,15 +125,16 @@ export const createDispatcher = (deps: DispatcherDeps): Dispatcher => {
     if (draining) return;
     nudges += 1;
     ready.add(orgId);
+    expected.set(orgId, (expected.get(orgId) ?? 0) + 1);
     pump();
   };
 
   return {
     nudge,
-    running: () => used,
+    running: (orgId) => (orgId === undefined ? held.total() : held.of(orgId)),
     drain: () => {
       draining = true;
-      if (used === 0) idle.resolve();
+      if (held.total() === 0) idle.resolve();
       return idle.promise;
     },
   };

@@ -66,7 +66,8 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
   const log = createLogger({ process: "worker", level: config.log.level });
   const metrics = createMetrics();
   const onError = (error: unknown): void => log.error("connection_failed", error);
-  const db = createDb({ ...config.database, name, onError, keepFull: true });
+  const underWay = (orgId: string): number => jobs.running(orgId);
+  const db = createDb({ ...config.database, name, onError, keepFull: true, underWay });
   await db.check();
   const { url } = config.database;
   const queueOptions = { name, onError, takes: true };
@@ -150,7 +151,7 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
     execute,
     onError: (error) => log.error("job_failed", error),
   });
-  metrics.gauge("shaman_worker_slots_used", "Runs this worker is working on", jobs.running);
+  metrics.gauge("shaman_worker_slots_used", "Runs this worker is working on", () => jobs.running());
 
   const periodic = { log, signal: stopping.signal };
   const lookForWaiting = async (): Promise<void> => {

@@ -1,6 +1,6 @@
 import type { StreamResponse, Task } from "@a2a-js/sdk";
 import type { A2ARequestHandler, ServerCallContext } from "@a2a-js/sdk/server";
-import { toSdkTask, toStreamResponse } from "@shaman/a2a-wire";
+import { toSdkTask, toStreamResponse, type SendParams } from "@shaman/a2a-wire";
 import { toAppError, userError, type AppError } from "@shaman/kernel";
 import { awaitTask, commandRun, findTask, followRun, isTerminal, type TaskView } from "@shaman/runs";
 import type { Call } from "./call.ts";
@@ -42,8 +42,8 @@ export const createDurableRequestHandler = (deps: SendDeps, callOf: CallOf): A2A
     sendMessage: (_params, context) =>
       noting(context, async (call) => {
         const send = sendOf(call);
-        const taken = await takeMessage(deps, call, { send, durable: send.returnImmediately ? "at once" : "later" });
-        if (!send.returnImmediately) return shown(call, await awaitAnswer(deps, call, taken));
+        if (!send.returnImmediately) return shown(call, await sendAndWait(deps, call, send));
+        const taken = await takeMessage(deps, call, { send, durable: "at once" });
         return shown(call, taken.view ?? (await viewOf(deps, call, taken)));
       }),
     sendMessageStream: (_params, context) => noteStream(callOf(context), streamTask(deps, callOf(context))),
@@ -63,6 +63,16 @@ export const createDurableRequestHandler = (deps: SendDeps, callOf: CallOf): A2A
     listTaskPushNotificationConfigs: refuse(noPush),
     deleteTaskPushNotificationConfig: refuse(noPush),
   };
+};
+
+const sendAndWait = async (deps: SendDeps, call: Call, send: SendParams): Promise<TaskView> => {
+  const { id } = call.organization;
+  deps.calls.add(id);
+  try {
+    return await awaitAnswer(deps, call, await takeMessage(deps, call, { send, durable: "later" }));
+  } finally {
+    deps.calls.remove(id);
+  }
 };
 
 async function* noteStream(

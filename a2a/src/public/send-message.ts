@@ -1,7 +1,7 @@
 import { allowedCallDepth, invalidParams, type SendParams } from "@shaman/a2a-wire";
 import { agentResource, type Authenticator } from "@shaman/access";
 import type { Db } from "@shaman/db";
-import { abortAfter, isId, unwrap, userError, type AppError } from "@shaman/kernel";
+import { abortAfter, isId, unwrap, userError, type AppError, type Tally } from "@shaman/kernel";
 import type { FanOut } from "@shaman/queue";
 import {
   acceptMessage,
@@ -26,6 +26,8 @@ export type SendDeps = AcceptDeps & {
   readonly db: Db;
   readonly fanOut: FanOut;
   readonly watcher: RunWatcher;
+  /** Sends of each organization that wait for their answer. */
+  readonly calls: Tally;
   readonly isQueueFull: QueueDepth;
   readonly downloads: DownloadUrls;
 };

@@ -109,6 +109,8 @@ export const createDb = (input: {
   readonly onError: (error: Error) => void;
   /** Has all connections open from the start, as a server should; `check` then waits for them. */
   readonly keepFull?: boolean;
+  /** How much work of an organization is under way in this process; by it `together` knows what is worth waiting for. */
+  readonly underWay?: (orgId: string) => number;
 }): Db => {
   const pool = new pg.Pool({ ...poolConfig(input), types, pipeline: true });
   pool.on("error", input.onError);
@@ -181,7 +183,7 @@ export const createDb = (input: {
   return {
     withOrg: (orgId, work) => transaction([BEGIN, { name: "set_org", text: SET_ORG, values: [orgId] }], work),
     batch,
-    together: createTogether({ batch, wasUndone }),
+    together: createTogether({ batch, wasUndone, underWay: input.underWay ?? (() => 1) }),
     unscoped: (work) => transaction([BEGIN, { name: "set_system", text: "SET LOCAL ROLE shaman_system" }], work),
     plain: async (statement) => {
       const client = await connect(pool);

@@ -17,6 +17,8 @@ export type SharedWork<Item, Result> = {
 export type Together = <Item, Result>(orgId: string, work: SharedWork<Item, Result>, item: Item) => Promise<Result>;
 
 type Deps = {
+  /** How much work of the organization is under way in this process: pieces that may come soon. */
+  readonly underWay: (orgId: string) => number;
   readonly batch: (
     orgId: string,
     statements: readonly Statement[],
@@ -32,63 +34,115 @@ type Waiting<Item, Result> = {
   readonly reject: (error: unknown) => void;
 };
 
-/** What waits for its turn, of one kind of work and one organization; there only while something is under way. */
-type Lanes<Item, Result> = Map<string, Waiting<Item, Result>[]>;
+/** One kind of work of one organization. */
+type Lane<Item, Result> = {
+  waiting: Waiting<Item, Result>[];
+  isSending: boolean;
+  /** Set while something waits for company. */
+  timer: NodeJS.Timeout | undefined;
+  immediate: NodeJS.Immediate | undefined;
+  /** Since when the first that waits does. */
+  waitsSince: number;
+  lastAt: number;
+  /** The usual time between two pieces. */
+  gapMs: number;
+};
 
-/** While statements of a kind follow each other as closely as this, one waits for what else the event loop's turn brings. */
-const CROWDED_MS = 2;
+/** How long a piece waits for company at most. */
+const HOLD_MS = 8;
+/** Of the work that is under way, the part worth waiting for: the rest is elsewhere on its path. */
+const SHARE = 3;
+/** As many are waited for as usually come within this time. */
+const COMES_MS = 24;
+const LONG_AGO_MS = 1_000;
+const LANES_KEPT = 1_000;
 
 /**
  * Sends the first piece of a kind of work at once; what comes for the same organization while it is under way goes
- * together in the next statement. So a lone caller waits for nobody, and the more come, the less each costs.
+ * together in the next statement. Where much is under way and comes fast, a piece waits a moment for company. So a lone
+ * caller waits for nobody, and the more come, the less each costs.
  */
 export const createTogether = (deps: Deps): Together => {
-  const lanesOf = new Map<unknown, unknown>();
-  const lastDoneMs = new Map<unknown, number>();
+  const kinds = new Map<unknown, unknown>();
   return <Item, Result>(orgId: string, work: SharedWork<Item, Result>, item: Item): Promise<Result> => {
     // Filed under the work itself, so they are of its types.
-    const lanes = (lanesOf.get(work) ?? new Map()) as Lanes<Item, Result>;
-    lanesOf.set(work, lanes);
+    const lanes = (kinds.get(work) ?? new Map()) as Map<string, Lane<Item, Result>>;
+    kinds.set(work, lanes);
+    const now = performance.now();
+    const lane = lanes.get(orgId) ?? newLane();
+    if (lane.lastAt === -Infinity) {
+      if (lanes.size >= LANES_KEPT) forgetQuiet(lanes, now);
+      lanes.set(orgId, lane);
+    }
+    lane.gapMs += (Math.min(now - lane.lastAt, LONG_AGO_MS) - lane.gapMs) / 8;
+    lane.lastAt = now;
     return new Promise((resolve, reject) => {
-      const lane = lanes.get(orgId);
-      if (lane !== undefined) {
-        lane.push({ item, resolve, reject });
-        return;
-      }
-      const waiting = [{ item, resolve, reject }];
-      lanes.set(orgId, waiting);
-      const isCrowded = performance.now() - (lastDoneMs.get(work) ?? -Infinity) < CROWDED_MS;
-      void serve(deps, { orgId, work, waiting, isCrowded }, () => {
-        lanes.delete(orgId);
-        lastDoneMs.set(work, performance.now());
-      });
+      if (lane.waiting.length === 0) lane.waitsSince = now;
+      lane.waiting.push({ item, resolve, reject });
+      if (!lane.isSending) sendOrHold({ deps, orgId, work, lane }, now);
     });
   };
 };
 
-/** What else this turn of the event loop brings can come along. */
-const nextTurn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
+const newLane = <Item, Result>(): Lane<Item, Result> => ({
+  waiting: [],
+  isSending: false,
+  timer: undefined,
+  immediate: undefined,
+  waitsSince: 0,
+  lastAt: -Infinity,
+  gapMs: LONG_AGO_MS,
+});
+
+const forgetQuiet = <Item, Result>(lanes: Map<string, Lane<Item, Result>>, now: number): void => {
+  for (const [orgId, lane] of lanes) {
+    if (!lane.isSending && lane.waiting.length === 0 && now - lane.lastAt > LONG_AGO_MS) lanes.delete(orgId);
+  }
+};
+
+type At<Item, Result> = {
+  readonly deps: Deps;
+  readonly orgId: string;
+  readonly work: SharedWork<Item, Result>;
+  readonly lane: Lane<Item, Result>;
+};
+
+/** With how many others a piece goes, if they come in time. */
+const worthWaitingFor = <Item, Result>({ deps, orgId, work, lane }: At<Item, Result>): number =>
+  Math.min(work.maxItems, deps.underWay(orgId) / SHARE, COMES_MS / lane.gapMs);
+
+const sendOrHold = <Item, Result>(at: At<Item, Result>, now: number): void => {
+  const { lane } = at;
+  if (lane.immediate !== undefined) return;
+  const few = Math.floor(worthWaitingFor(at));
+  const left = HOLD_MS - (now - lane.waitsSince);
+  if (few < 2 || left < 1) return send(at);
+  if (lane.waiting.length >= few) {
+    // What else this turn of the event loop brings can come along.
+    lane.immediate = setImmediate(send, at);
+  } else lane.timer ??= setTimeout(send, left, at);
+};
+
+const send = <Item, Result>(at: At<Item, Result>): void => {
+  const { deps, orgId, work, lane } = at;
+  clearTimeout(lane.timer);
+  clearImmediate(lane.immediate);
+  lane.timer = undefined;
+  lane.immediate = undefined;
+  const waiting = lane.waiting.splice(0, work.maxItems);
+  const { order } = work;
+  if (waiting.length > 1) waiting.sort((a, b) => (order(a.item) < order(b.item) ? -1 : 1));
+  lane.isSending = true;
+  void doTogether(deps, { orgId, work, waiting }).then(() => {
+    lane.isSending = false;
+    if (lane.waiting.length > 0) sendOrHold(at, performance.now());
+  });
+};
 
 type Turn<Item, Result> = {
   readonly orgId: string;
   readonly work: SharedWork<Item, Result>;
-  readonly waiting: Waiting<Item, Result>[];
-};
-
-/** Never rejects. Says `close` in the same turn in which it sees that nothing waits, so that nothing can come between. */
-const serve = async <Item, Result>(
-  deps: Deps,
-  turn: Turn<Item, Result> & { readonly isCrowded: boolean },
-  close: () => void,
-): Promise<void> => {
-  if (turn.isCrowded) await nextTurn();
-  while (turn.waiting.length > 0) {
-    const next = turn.waiting.splice(0, turn.work.maxItems);
-    const { order } = turn.work;
-    if (next.length > 1) next.sort((a, b) => (order(a.item) < order(b.item) ? -1 : 1));
-    await doTogether(deps, { ...turn, waiting: next });
-  }
-  close();
+  readonly waiting: readonly Waiting<Item, Result>[];
 };
 
 const doTogether = async <Item, Result>(deps: Deps, turn: Turn<Item, Result>): Promise<void> => {

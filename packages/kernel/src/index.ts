@@ -11,3 +11,5 @@ export type { Json, JsonObject } from "./json.ts";
 export { err, ok, unwrap } from "./result.ts";
 export type { Result } from "./result.ts";
 export { Secret } from "./secret.ts";
+export { createTally } from "./tally.ts";
+export type { Tally } from "./tally.ts";
