@@ -7,8 +7,25 @@ import {
   type TokenVerifier,
 } from "@shaman/access";
 import { createAgentResolver } from "@shaman/agents";
-import { encodeJsonRpcError, encodingOf, openAgentConnections } from "@shaman/a2a-wire";
-import { err, GONE, newId, ok, systemClock, toAppError, userError, type AppError, type Result } from "@shaman/kernel";
+import {
+  createInternalCaller,
+  encodeJsonRpcError,
+  encodingOf,
+  NONCE_HEADER,
+  openAgentConnections,
+} from "@shaman/a2a-wire";
+import {
+  err,
+  GONE,
+  newId,
+  ok,
+  randomText,
+  systemClock,
+  toAppError,
+  userError,
+  type AppError,
+  type Result,
+} from "@shaman/kernel";
 import { createExternalDirectory, createHealthRecorder } from "@shaman/external";
 import { createOutbound } from "@shaman/outbound";
 import { openRedis } from "@shaman/queue";
@@ -44,6 +61,8 @@ const sendRequest = z.object({
 
 type HandlerDeps = ExecuteTaskDeps & {
   readonly verifier: TokenVerifier;
+  /** This server's name in tokens, which every answer tells. */
+  readonly nonce: string;
   readonly log: Logger;
   readonly stopping: AbortSignal;
 };
@@ -57,7 +76,8 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
       : openRedis({ url: config.redis.url, name: `${name}-jti`, patient: false, onError });
   const useJti =
     redis === undefined ? createPostgresJtiStore({ db }) : createRedisJtiStore({ redis, clock: systemClock });
-  const verifier = await createTokenVerifier({ keys: config.jwt.keys, clock: systemClock, useJti });
+  const nonce = randomText(29);
+  const verifier = await createTokenVerifier({ keys: config.jwt.keys, clock: systemClock, useJti, nonce });
   const outbound = createOutbound(config.outbound);
   const stdioServers = await openStdioServers(config.stdio, log);
   const mcp = createMcpTools({
@@ -70,7 +90,7 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
   metrics.gauge("shaman_mcp_sessions", "Open sessions with MCP servers", mcp.openSessions);
   const minter = await createTokenMinter({ keys: config.jwt.keys, clock: systemClock });
   // A waiting parent holds a connection, so the number of these bounds how many calls are under way at once.
-  const dispatcher = openAgentConnections({ connections: CHILD_CONNECTIONS });
+  const connections = openAgentConnections({ connections: CHILD_CONNECTIONS });
   const watcher = await createRunWatcher({ db, fanOut, channel: "goingOn", onError });
   const organizations = createOrganizationDirectory({
     db,
@@ -96,9 +116,9 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
     watcher,
     verifier,
     log,
-    minter,
-    dispatcher,
-    internalUrl: config.internal.url,
+    // Where internal servers are found: this one, or a balancer before all of them.
+    callInternal: createInternalCaller({ minter, connections, origin: config.internal.url, clock: systemClock }),
+    nonce,
     openTools: createOpenTools({ db, mcp }),
     external: { directory, outbound, health, clock: systemClock },
     stopping: stopping.signal,
@@ -141,7 +161,7 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
       redis?.disconnect();
       await mcp.close();
       await health.close();
-      await Promise.allSettled([fanOut.close(), outbound.close(), dispatcher.destroy(), stdioServers.close()]);
+      await Promise.allSettled([fanOut.close(), outbound.close(), connections.destroy(), stdioServers.close()]);
       await db.close();
     },
   };
@@ -178,7 +198,7 @@ const handle = async (deps: HandlerDeps, request: FastifyRequest, reply: Fastify
       for (const result of toStreamJson(ids, event)) yield JSON.stringify({ jsonrpc: "2.0", id, result });
     }
   };
-  await writeEventStream(reply.raw, envelopes()).catch((error: unknown) => {
+  await writeEventStream(reply.raw, envelopes(), { [NONCE_HEADER]: deps.nonce }).catch((error: unknown) => {
     // Whoever closed the stream stopped the execution on purpose; anything else breaks it off, and the worker sees that.
     if (!signal.aborted) deps.log.error("task_broken_off", error, { taskId, runId: claims.context.runId });
     reply.raw.destroy();
@@ -204,5 +224,5 @@ const refuse = async (
 ): Promise<void> => {
   if (error.kind !== "user") deps.log.error("request_failed", error, { requestId: request.id });
   const body = { jsonrpc: "2.0", id: null, error: encodeJsonRpcError(error, request.id) };
-  await reply.code(encodingOf(error).httpStatus).send(body);
+  await reply.code(encodingOf(error).httpStatus).header(NONCE_HEADER, deps.nonce).send(body);
 };

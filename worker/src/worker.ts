@@ -1,4 +1,5 @@
 import { hostname } from "node:os";
+import { createInternalCaller, openAgentConnections } from "@shaman/a2a-wire";
 import { createTokenMinter, deleteExpiredJtis } from "@shaman/access";
 import { createAgentResolver, createGitSource } from "@shaman/agents";
 import { sealAudit } from "@shaman/audit";
@@ -30,7 +31,6 @@ import { parseScript } from "@shaman/scripts";
 import { openObjectStore } from "@shaman/storage";
 import { createOrganizationDirectory, deleteExpiredModelResponses } from "@shaman/tenancy";
 import { createLogger, createMetrics, type HealthCheck, type Logger, type Metrics } from "@shaman/telemetry";
-import { Agent } from "undici";
 import type { WorkerConfig } from "./config.ts";
 import { createDispatcher } from "./dispatcher.ts";
 import { every } from "./every.ts";
@@ -79,8 +79,14 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
     config.redis === null
       ? createPostgresFanOut({ name, onError, db, url })
       : createRedisFanOut({ name, onError, url: config.redis.url });
-  const dispatcher = new Agent({ connections: 256, pipelining: 1, headersTimeout: 30_000, bodyTimeout: 0 });
+  const connections = openAgentConnections({ connections: 256 });
   const minter = await createTokenMinter({ keys: config.jwt.keys, clock: systemClock });
+  const callInternal = createInternalCaller({
+    minter,
+    connections,
+    origin: config.worker.internalUrl,
+    clock: systemClock,
+  });
   const store = openObjectStore(config.storage);
   const held = createHeldLeases({
     db,
@@ -97,9 +103,7 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
     held,
     worker,
     log,
-    minter,
-    dispatcher,
-    internalUrl: config.worker.internalUrl,
+    callInternal,
     leaseMs: config.worker.leaseMs,
     recorder: { coalesceMs: config.worker.coalesceMs, coalesceBytes: config.worker.coalesceBytes },
     store,
@@ -197,7 +201,7 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
       await withinMs(HANDOVER_MS, drained);
       held.close();
       commands.close();
-      await Promise.allSettled([queue.close(), fanOut.close(), dispatcher.destroy(), outbound.close(), store.close()]);
+      await Promise.allSettled([queue.close(), fanOut.close(), connections.destroy(), outbound.close(), store.close()]);
       await db.close();
     },
   };

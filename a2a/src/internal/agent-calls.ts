@@ -1,11 +1,11 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { streamMessage, type AgentConnections, type AgentEvent, type ExternalCallDeps } from "@shaman/a2a-wire";
-import type { TokenContext, TokenMinter } from "@shaman/access";
+import type { AgentEvent, CallInternal, ExternalCallDeps, InternalCall } from "@shaman/a2a-wire";
+import type { TokenContext } from "@shaman/access";
 import { resolveCallee, type AgentDefinition, type AgentResolver, type ResolvedAgent } from "@shaman/agents";
 import type { Db } from "@shaman/db";
 import { fullNameOf, type AgentCalls, type Callee, type ChildCall, type Found } from "@shaman/engine";
 import { describeOutsideAgents, type ExternalTarget, type NamedOutside } from "@shaman/external";
-import { AppError, err, ok, userError, type JsonObject, type Result } from "@shaman/kernel";
+import { AppError, err, ok, userError, type Result } from "@shaman/kernel";
 import { findChildTask, pinRepository } from "@shaman/runs";
 import type { ListedAgent } from "@shaman/tools";
 import { callOutside } from "./call-outside.ts";
@@ -13,10 +13,7 @@ import { callOutside } from "./call-outside.ts";
 export type AgentCallsDeps = {
   readonly db: Db;
   readonly agents: AgentResolver;
-  readonly minter: TokenMinter;
-  readonly dispatcher: AgentConnections;
-  /** Where internal servers are found: this one, or a balancer before all of them. */
-  readonly internalUrl: string;
+  readonly callInternal: CallInternal;
   readonly external: ExternalCallDeps;
 };
 
@@ -142,7 +139,7 @@ async function* sendToAgent(
 ): AsyncGenerator<AgentEvent, void, undefined> {
   for (let attempt = 1; ; attempt += 1) {
     try {
-      yield* streamMessage(deps.dispatcher, await requestOf(deps, caller, call));
+      yield* deps.callInternal(requestOf(caller, call));
       return;
     } catch (error) {
       const notYet = error instanceof AppError && error.code === "agent_unavailable";
@@ -152,38 +149,30 @@ async function* sendToAgent(
   }
 }
 
-const requestOf = async (deps: AgentCallsDeps, { context, contextId, agent }: Caller, call: ChildCall) => {
-  const path = `/a2a/v1/agents/${encodeURIComponent(call.callee.name)}`;
-  const message: JsonObject = {
-    messageId: call.messageId,
-    taskId: call.taskId,
-    contextId,
-    role: "ROLE_USER",
-    parts: [{ text: call.text }],
-  };
-  const body = JSON.stringify({ jsonrpc: "2.0", id: call.taskId, method: "SendStreamingMessage", params: { message } });
-  const depth = context.depth + 1;
+const requestOf = ({ context, contextId, agent }: Caller, call: ChildCall): InternalCall => {
   const { costLimit } = context.budget;
-  const token = await deps.minter.mint({
+  return {
     issuer: "shaman-internal-server",
-    request: { method: "POST", path, body },
+    agent: call.callee.name,
+    rpcId: call.taskId,
+    message: {
+      messageId: call.messageId,
+      taskId: call.taskId,
+      contextId,
+      role: "ROLE_USER",
+      parts: [{ text: call.text }],
+    },
+    signal: call.signal,
     context: {
       ...context,
       taskId: call.taskId,
       parentTaskId: context.taskId,
-      depth,
+      depth: context.depth + 1,
       agent: fullNameOf(call.callee),
       commit: call.callee.commit,
       deadline: call.deadline,
       budget: { ...call.budget, ...(costLimit !== undefined && { costLimit }) },
       ancestors: [...context.ancestors, fullNameOf({ repositoryId: agent.repositoryId, path: agent.definition.path })],
     },
-  });
-  const { traceparent } = context;
-  const headers = {
-    authorization: `Bearer ${token}`,
-    "x-shaman-context": JSON.stringify({ parentTaskId: context.taskId, depth }),
-    ...(traceparent !== undefined && { traceparent }),
   };
-  return { origin: deps.internalUrl, path, body, headers, signal: call.signal };
 };

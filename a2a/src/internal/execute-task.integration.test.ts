@@ -2,7 +2,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createOperatorPrincipal, createTokenMinter, parseInternalJwtKeys, type TokenContext } from "@shaman/access";
 import { createAgentResolver, createGitSource, registerRepository, syncRepository } from "@shaman/agents";
-import { openAgentConnections } from "@shaman/a2a-wire";
+import { createInternalCaller, openAgentConnections } from "@shaman/a2a-wire";
 import type { EngineEvent } from "@shaman/engine";
 import { createExternalDirectory } from "@shaman/external";
 import { newId, systemClock, unwrap, type JsonObject } from "@shaman/kernel";
@@ -81,16 +81,15 @@ beforeAll(async () => {
   repository = { repositoryId, commit: unwrap(await agents.resolveExposed({ orgId, name: "Clerk" })).commit };
   const jwt = parseInternalJwtKeys(`test:${"A".repeat(43)}`);
   if (!jwt.ok) throw new Error(jwt.error);
-  const dispatcher = openAgentConnections({ connections: 1 });
+  const connections = openAgentConnections({ connections: 1 });
+  const minter = await createTokenMinter({ keys: jwt.value, clock: systemClock });
   base = {
     db,
     watcher,
     agents,
     models: { db, secretKeys: keys.value, outbound },
     organizations: createOrganizationDirectory({ db, clock: systemClock, baseDomain: "internal" }),
-    minter: await createTokenMinter({ keys: jwt.value, clock: systemClock }),
-    dispatcher,
-    internalUrl: "http://127.0.0.1:1",
+    callInternal: createInternalCaller({ minter, connections, origin: "http://127.0.0.1:1", clock: systemClock }),
     external: {
       directory: createExternalDirectory({ db, clock: systemClock, secretKeys: keys.value, outbound }),
       outbound,
@@ -98,7 +97,7 @@ beforeAll(async () => {
     },
   };
   closing.push(
-    () => dispatcher.destroy(),
+    () => connections.destroy(),
     () => outbound.close(),
     () => remote.close(),
     () => fanOut.close(),

@@ -35,6 +35,7 @@ const BY_CODE: Readonly<Record<string, Encoding>> = {
   body_too_large: { rpcCode: OWN_CODE, httpStatus: 413, status: "INVALID_ARGUMENT" },
   media_type_not_supported: { rpcCode: -32005, httpStatus: 415, status: "INVALID_ARGUMENT" },
   too_many_requests: { rpcCode: OWN_CODE, httpStatus: 429, status: "RESOURCE_EXHAUSTED" },
+  internal_token_misdirected: { rpcCode: OWN_CODE, httpStatus: 421, status: "UNAUTHENTICATED" },
   internal_token_invalid: { rpcCode: OWN_CODE, httpStatus: 401, status: "UNAUTHENTICATED" },
 };
 

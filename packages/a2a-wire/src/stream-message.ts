@@ -14,7 +14,15 @@ export type StreamCall = {
   readonly body: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly signal: AbortSignal;
+  /** Told the name of the server that answers. */
+  readonly onNonce?: (nonce: string) => void;
 };
+
+/** Header of an internal server's answers: the name a token may have it by. */
+export const NONCE_HEADER = "x-shaman-nonce";
+/** The token names another server than the one that was reached: nothing was done. */
+export const MISDIRECTED = "agent_misdirected";
+const MISDIRECTED_STATUS = 421;
 
 /** The other side could not be reached, or its answer broke off. `started` says whether it had begun to work. */
 export const agentUnavailable = (message: string, started: boolean, cause?: unknown): AppError =>
@@ -27,7 +35,8 @@ export const agentUnavailable = (message: string, started: boolean, cause?: unkn
 
 /**
  * Sends a message and gives the agent's events as they come (A2A 1.0.1 §3.1.2, §9.4.2). Ends when the stream does.
- * Throws `agent_unavailable` before the first event, `agent_stream_broken` after it, `agent_refused` for an error answer.
+ * Throws `agent_unavailable` before the first event, `agent_stream_broken` after it, `agent_misdirected` or
+ * `agent_refused` for an error answer.
  */
 export async function* streamMessage(
   dispatcher: Dispatcher,
@@ -52,6 +61,8 @@ export async function* streamMessage(
       if (call.signal.aborted) throw call.signal.reason;
       throw agentUnavailable(`The agent at ${call.origin} cannot be reached`, false, cause);
     });
+  const nonce = response.headers[NONCE_HEADER];
+  if (typeof nonce === "string") call.onNonce?.(nonce);
   const type = String(response.headers["content-type"] ?? "");
   if (response.statusCode !== 200 || !type.startsWith("text/event-stream")) {
     const text = (await response.body.text()).slice(0, MAX_ERROR_BYTES);
@@ -76,7 +87,7 @@ const refused = (status: number, text: string): AppError => {
   const away = status === 502 || status === 503 || status === 504;
   if (away) return agentUnavailable(`The agent answered ${status}`, false);
   return new AppError({
-    code: "agent_refused",
+    code: status === MISDIRECTED_STATUS ? MISDIRECTED : "agent_refused",
     kind: "unexpected",
     message: `The agent refused the message: ${status} ${text}`,
   });

@@ -9,6 +9,7 @@ import { bodyHash, createTokenMinter } from "./token-minter.ts";
 import { createTokenVerifier } from "./token-verifier.ts";
 
 const NOW_MS = 1_790_000_000_000;
+const NONCE = "n".repeat(29);
 const secretOf = new Map<string, Buffer>();
 
 const keysOf = (...kids: string[]): InternalJwtKeys => {
@@ -53,7 +54,7 @@ const mint = async (kid = "a", atMs = NOW_MS) => {
 };
 
 const verifierAt = (ms: number, useJti = onceStore(), kids = ["a"]) =>
-  createTokenVerifier({ keys: keysOf(...kids), clock: clockAt(ms), useJti });
+  createTokenVerifier({ keys: keysOf(...kids), clock: clockAt(ms), useJti, nonce: NONCE });
 
 const claims = (): Record<string, unknown> => ({
   iss: "shaman-public-server",
@@ -198,5 +199,55 @@ describe("an internal token", () => {
     const verifier = await verifierAt(NOW_MS, async ({ expiresAtMs }) => (uses.push(expiresAtMs), "fresh"));
     await verifier.verify(await mint(), request);
     expect(uses).toEqual([NOW_MS + 305_000]);
+  });
+
+  describe("that names a server", () => {
+    const mintFor = async (nonce: string, atMs = NOW_MS): Promise<string> => {
+      const minter = await createTokenMinter({ keys: keysOf("a"), clock: clockAt(atMs) });
+      return minter.mint({ issuer: "shaman-public-server", request, context, nonce });
+    };
+
+    test("is accepted by it, once, without the store", async () => {
+      const verifier = await verifierAt(NOW_MS, () => Promise.reject(new Error("not to be asked")));
+      const token = await mintFor(NONCE);
+      expect((await verifier.verify(token, request)).ok).toBe(true);
+      const again = await verifier.verify(token, request);
+      expect(again.ok ? "ok" : again.error.message).toContain("used before");
+    });
+
+    test("is refused by every other, which leaves it unused, and so is a forged name", async () => {
+      const seen: string[] = [];
+      const verifier = await verifierAt(NOW_MS, async ({ jti }) => (seen.push(jti), "fresh"));
+      const other = await verifier.verify(await mintFor("m".repeat(29)), request);
+      expect(other.ok ? "ok" : other.error.code).toBe("internal_token_misdirected");
+      expect(seen).toEqual([]);
+      expect(await codeOf(signed({ ...claims(), exp: NOW_MS / 1000 + 30, nonce: "short" }))).toBe(
+        "internal_token_invalid",
+      );
+    });
+
+    test("lives for 30 seconds at most, and is remembered as long as it could come again", async () => {
+      expect(await codeOf(signed({ ...claims(), exp: NOW_MS / 1000 + 31, nonce: NONCE }))).toBe(
+        "internal_token_invalid",
+      );
+      let now = NOW_MS;
+      const verifier = await createTokenVerifier({
+        keys: keysOf("a"),
+        clock: { now: () => now },
+        useJti: onceStore(),
+        nonce: NONCE,
+      });
+      // Issued by a clock that is ahead, and sent as late as it is accepted.
+      const token = await mintFor(NONCE, NOW_MS + 5_000);
+      for (const ms of [0, 10_000, 39_000]) {
+        now = NOW_MS + ms;
+        const result = await verifier.verify(token, request);
+        expect(result.ok ? "ok" : result.error.message).toContain(ms === 0 ? "ok" : "used before");
+        await verifier.verify(await mintFor(NONCE, now), request);
+      }
+      now = NOW_MS + 41_000;
+      const late = await verifier.verify(token, request);
+      expect(late.ok ? "ok" : late.error.message).toContain("exp");
+    });
   });
 });

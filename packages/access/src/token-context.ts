@@ -6,6 +6,8 @@ export const TOKEN_ISSUERS = ["shaman-public-server", "shaman-internal-server"] 
 export type TokenIssuer = (typeof TOKEN_ISSUERS)[number];
 
 export const MAX_TOKEN_LIFETIME_SECONDS = 300;
+/** Of a token that names the server it is for, which remembers it that long. */
+export const NONCE_LIFETIME_SECONDS = 30;
 export const MAX_CLOCK_SKEW_SECONDS = 5;
 
 const id = z.string().min(1).max(128);
@@ -58,6 +60,8 @@ export const tokenClaims = z.object({
   iat: z.int(),
   exp: z.int(),
   jti: z.string().min(16).max(64),
+  /** The server that alone may take it, by the nonce it told; else any may, once among all. */
+  nonce: z.string().min(16).max(64).optional(),
   htm: z.string().min(1).max(16),
   htu: z.string().startsWith("/").max(2048),
   bh: z.string().length(43),

@@ -5,6 +5,7 @@ import type { InternalJwtKeys } from "./internal-jwt-keys.ts";
 import { importHmacKey } from "./hmac-key.ts";
 import {
   MAX_TOKEN_LIFETIME_SECONDS,
+  NONCE_LIFETIME_SECONDS,
   TOKEN_AUDIENCE,
   type BoundRequest,
   type TokenContext,
@@ -17,6 +18,8 @@ export type MintInput = {
   readonly context: TokenContext;
   /** At most 300, which is also the default: expiry is looked at only when a request begins. */
   readonly lifetimeSeconds?: number;
+  /** What the server it is for has told. Such a token lives for 30 seconds at most. */
+  readonly nonce?: string;
 };
 
 export type TokenMinter = { readonly mint: (input: MintInput) => Promise<string> };
@@ -33,14 +36,16 @@ export const createTokenMinter = async (deps: {
   const key = await importHmacKey(signing.key);
   const header = { alg: "HS256", typ: "JWT", kid: signing.kid };
   return {
-    mint: ({ issuer, request, context, lifetimeSeconds = MAX_TOKEN_LIFETIME_SECONDS }) => {
+    mint: ({ issuer, request, context, lifetimeSeconds = MAX_TOKEN_LIFETIME_SECONDS, nonce }) => {
+      const longest = nonce === undefined ? MAX_TOKEN_LIFETIME_SECONDS : NONCE_LIFETIME_SECONDS;
       const iat = Math.floor(deps.clock.now() / 1000);
       const claims = {
         iss: issuer,
         aud: TOKEN_AUDIENCE,
         iat,
-        exp: iat + Math.min(lifetimeSeconds, MAX_TOKEN_LIFETIME_SECONDS),
+        exp: iat + Math.min(lifetimeSeconds, longest),
         jti: randomText(29),
+        ...(nonce !== undefined && { nonce }),
         htm: request.method,
         htu: request.path,
         bh: bodyHash(request.body),

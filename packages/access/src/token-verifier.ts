@@ -3,9 +3,11 @@ import { errors, jwtVerify } from "jose";
 import { importHmacKey } from "./hmac-key.ts";
 import type { InternalJwtKeys } from "./internal-jwt-keys.ts";
 import type { UseJti } from "./jti-store.ts";
+import { createOwnJtis } from "./own-jtis.ts";
 import {
   MAX_CLOCK_SKEW_SECONDS,
   MAX_TOKEN_LIFETIME_SECONDS,
+  NONCE_LIFETIME_SECONDS,
   TOKEN_AUDIENCE,
   TOKEN_ISSUERS,
   tokenClaims,
@@ -17,7 +19,7 @@ import { bodyHash } from "./token-minter.ts";
 export type TokenVerifier = {
   /**
    * Checks everything a token must be, its one-time use last. Errors: `internal_token_invalid` (whatever is wrong with
-   * it), thrown `token_store_unavailable` when nobody can say whether it was used before.
+   * it), `internal_token_misdirected` (it names another server), thrown `token_store_unavailable` when nobody can say whether it was used before.
    */
   readonly verify: (token: string, request: BoundRequest) => Promise<Result<TokenClaims>>;
 };
@@ -27,12 +29,18 @@ const MAX_TOKEN_CHARS = 32_768;
 const invalid = (reason: string): { readonly ok: false; readonly error: AppError } =>
   err(userError("internal_token_invalid", `The internal token was refused: ${reason}.`));
 
+const misdirected = (): AppError =>
+  userError("internal_token_misdirected", "The internal token is for another server of this installation.");
+
 /** Verifies internal tokens of either key. The keys are imported once. */
 export const createTokenVerifier = async (deps: {
   readonly keys: InternalJwtKeys;
   readonly clock: Clock;
   readonly useJti: UseJti;
+  /** What this server tells as its name: random, and new with each start. */
+  readonly nonce: string;
 }): Promise<TokenVerifier> => {
+  const useOwnJti = createOwnJtis(deps.clock);
   const keyByKid = new Map<string, Awaited<ReturnType<typeof importHmacKey>>>();
   for (const key of deps.keys) if (key !== undefined) keyByKid.set(key.kid, await importHmacKey(key.key));
 
@@ -70,14 +78,17 @@ export const createTokenVerifier = async (deps: {
       if (!claims.ok) return claims;
       const mismatch = findMismatch(claims.value, request, nowMs);
       if (mismatch !== undefined) return invalid(mismatch);
-      const use = await useOnce(deps.useJti, claims.value);
+      const { nonce, jti } = claims.value;
+      if (nonce !== undefined && nonce !== deps.nonce) return err(misdirected());
+      const use = nonce === undefined ? await useOnce(deps.useJti, claims.value) : useOwnJti(jti);
       return use === "fresh" ? claims : invalid("it was used before");
     },
   };
 };
 
 const findMismatch = (claims: TokenClaims, request: BoundRequest, nowMs: number): string | undefined => {
-  if (claims.exp - claims.iat > MAX_TOKEN_LIFETIME_SECONDS) return "it is valid for longer than allowed";
+  const longest = claims.nonce === undefined ? MAX_TOKEN_LIFETIME_SECONDS : NONCE_LIFETIME_SECONDS;
+  if (claims.exp - claims.iat > longest) return "it is valid for longer than allowed";
   if (claims.iat > nowMs / 1000 + MAX_CLOCK_SKEW_SECONDS) return "it was issued in the future";
   if (claims.htm !== request.method) return "it is for another method";
   if (claims.htu !== request.path) return "it is for another path";

@@ -1,15 +1,7 @@
-import { streamMessage, type AgentEvent } from "@shaman/a2a-wire";
-import type { TokenMinter } from "@shaman/access";
-import type { JsonObject } from "@shaman/kernel";
+import type { AgentEvent, CallInternal } from "@shaman/a2a-wire";
 import type { LeasedRun, Reserved } from "@shaman/runs";
-import type { Dispatcher } from "undici";
 
-export type AgentCallDeps = {
-  readonly minter: TokenMinter;
-  readonly dispatcher: Dispatcher;
-  /** Origin of the internal server. */
-  readonly internalUrl: string;
-};
+export type AgentCallDeps = { readonly callInternal: CallInternal };
 
 const left = ({ limits }: LeasedRun, name: string, spent: number): number =>
   Math.max(0, Number(limits[name] ?? 0) - spent);
@@ -36,21 +28,20 @@ const initiatorOf = ({ apiKeyId, userId, principal }: LeasedRun) => {
 };
 
 /**
- * Sends the run's task to the internal server with a token for this one request, and gives its events. The same task is
- * sent again after a crash; the internal server finds the recorded steps by its id.
+ * Sends the run's task to the internal server and gives its events. The same task is sent again after a crash; the
+ * internal server finds the recorded steps by its id.
  */
-export async function* callAgent(
-  deps: AgentCallDeps,
+export const callAgent = (
+  { callInternal }: AgentCallDeps,
   { run, reserved }: { readonly run: LeasedRun; readonly reserved: Reserved },
   signal: AbortSignal,
-): AsyncGenerator<AgentEvent, void, undefined> {
-  const path = `/a2a/v1/agents/${encodeURIComponent(run.agent)}`;
-  const message: JsonObject = run.messages[0] ?? {};
-  const body = JSON.stringify({ jsonrpc: "2.0", id: run.epoch, method: "SendStreamingMessage", params: { message } });
-  const agent = `${run.repositoryId}:${run.agent}`;
-  const token = await deps.minter.mint({
+): AsyncGenerator<AgentEvent, void, undefined> =>
+  callInternal({
     issuer: "shaman-public-server",
-    request: { method: "POST", path, body },
+    agent: run.agent,
+    rpcId: run.epoch,
+    message: run.messages[0] ?? {},
+    signal,
     context: {
       tenantId: run.orgId,
       runId: run.runId,
@@ -60,7 +51,7 @@ export async function* callAgent(
       leaseEpoch: run.epoch,
       leaseHolder: run.holder,
       attemptsLeft: Math.max(0, Number(run.limits.maxAttempts ?? 1) - run.attempts - 1),
-      agent,
+      agent: `${run.repositoryId}:${run.agent}`,
       commit: run.commit,
       deadline: run.deadline.getTime(),
       budget: budgetOf(run, reserved),
@@ -68,10 +59,3 @@ export async function* callAgent(
       ...(run.traceparent !== null && { traceparent: run.traceparent }),
     },
   });
-  const headers = {
-    authorization: `Bearer ${token}`,
-    "x-shaman-context": JSON.stringify({ depth: 0 }),
-    ...(run.traceparent !== null && { traceparent: run.traceparent }),
-  };
-  yield* streamMessage(deps.dispatcher, { origin: deps.internalUrl, path, body, headers, signal });
-}

@@ -1,0 +1,89 @@
+import { once } from "node:events";
+import { createServer, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { TokenContext } from "@shaman/access";
+import { afterEach, expect, test } from "vitest";
+import { openAgentConnections } from "./agent-connections.ts";
+import { createInternalCaller } from "./call-internal.ts";
+import { NONCE_HEADER } from "./stream-message.ts";
+
+const closing: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0)) await close();
+});
+
+const context: TokenContext = {
+  tenantId: "org_1",
+  runId: "run_1",
+  taskId: "task_1",
+  depth: 0,
+  initiator: { type: "api_key", id: "key_1" },
+  leaseEpoch: 1,
+  leaseHolder: "worker:abc",
+  attemptsLeft: 0,
+  agent: "repo_1:Clerk",
+  commit: "0".repeat(40),
+  deadline: 1_790_000_000_000,
+  budget: { steps: 1, toolCalls: 1, tokens: 1, costUsd: 1, depth: 1 },
+  ancestors: [],
+};
+
+/** Servers behind one address that take turns as `turns` says; the tokens here are the bare names of who may take them. */
+const givenServers = async (turns: readonly string[]) => {
+  const named: (string | undefined)[] = [];
+  let count = 0;
+  const server = createServer((request, response: ServerResponse) => {
+    const own = turns[count] ?? "";
+    count += 1;
+    const nonce = /^Bearer (.+)$/.exec(request.headers.authorization ?? "")?.[1];
+    named.push(nonce === "none" ? undefined : nonce);
+    response.setHeader(NONCE_HEADER, own);
+    if (nonce !== "none" && nonce !== own) {
+      response.writeHead(421, { "content-type": "application/json" });
+      response.end('{"error":{"code":-32000,"message":"for another server"}}');
+      return;
+    }
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    response.end(`data: {"result":{"task":{"id":"${own}"}}}\n\n`);
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const connections = openAgentConnections({ connections: 1 });
+  closing.push(
+    () => connections.destroy(),
+    () => server.close(),
+  );
+  let now = 0;
+  const address = server.address() as AddressInfo;
+  const callInternal = createInternalCaller({
+    minter: { mint: async ({ nonce }) => nonce ?? "none" },
+    connections,
+    origin: `http://127.0.0.1:${address.port}`,
+    clock: { now: () => now },
+  });
+  const { signal } = new AbortController();
+  const call = async (): Promise<unknown[]> => {
+    const events: unknown[] = [];
+    const sent = { issuer: "shaman-public-server", agent: "Clerk", rpcId: 1, message: {}, context, signal } as const;
+    for await (const event of callInternal(sent)) events.push(event);
+    return events;
+  };
+  return { named, call, pass: (ms: number) => void (now += ms) };
+};
+
+test("names the server that answered before", async () => {
+  const { named, call } = await givenServers(["a", "a", "a"]);
+  for (let i = 0; i < 3; i += 1) expect(await call()).toEqual([{ task: { id: "a" } }]);
+  expect(named).toEqual([undefined, "a", "a"]);
+});
+
+test("asks again without a name where another server answers, and names none for a minute", async () => {
+  const { named, call, pass } = await givenServers(["a", "b", "b", "a", "a"]);
+  await call();
+  expect(await call()).toEqual([{ task: { id: "b" } }]);
+  pass(59_999);
+  await call();
+  pass(1);
+  await call();
+  expect(named).toEqual([undefined, "a", undefined, undefined, "a"]);
+});
