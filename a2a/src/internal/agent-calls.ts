@@ -139,7 +139,7 @@ async function* sendToAgent(
 ): AsyncGenerator<AgentEvent, void, undefined> {
   for (let attempt = 1; ; attempt += 1) {
     try {
-      yield* deps.callInternal(requestOf(caller, call));
+      for await (const events of deps.callInternal(requestOf(caller, call))) yield* events;
       return;
     } catch (error) {
       const notYet = error instanceof AppError && error.code === "agent_unavailable";

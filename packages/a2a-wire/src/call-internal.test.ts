@@ -65,7 +65,7 @@ const givenServers = async (turns: readonly string[]) => {
   const call = async (): Promise<unknown[]> => {
     const events: unknown[] = [];
     const sent = { issuer: "shaman-public-server", agent: "Clerk", rpcId: 1, message: {}, context, signal } as const;
-    for await (const event of callInternal(sent)) events.push(event);
+    for await (const some of callInternal(sent)) events.push(...some);
     return events;
   };
   return { named, call, pass: (ms: number) => void (now += ms) };

@@ -15,7 +15,7 @@ export type InternalCall = {
 };
 
 /** Sends a task to an internal server with a token for this one request, and gives its events as `streamMessage` does. */
-export type CallInternal = (call: InternalCall) => AsyncGenerator<AgentEvent, void, undefined>;
+export type CallInternal = (call: InternalCall) => AsyncGenerator<readonly AgentEvent[], void, undefined>;
 
 /** How long no server is named after one that was named turned out to be another: several may share the address. */
 const NAME_NONE_MS = 60_000;
@@ -40,7 +40,7 @@ export const createInternalCaller = (deps: {
   const send = async function* (
     call: InternalCall,
     named: string | undefined,
-  ): AsyncGenerator<AgentEvent, void, undefined> {
+  ): AsyncGenerator<readonly AgentEvent[], void, undefined> {
     const { agent, rpcId, message, context, signal } = call;
     const { parentTaskId, depth, traceparent } = context;
     const path = `/a2a/v1/agents/${encodeURIComponent(agent)}`;

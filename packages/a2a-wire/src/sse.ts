@@ -6,6 +6,14 @@ export async function* readSse(
   bytes: AsyncIterable<Uint8Array>,
   maxBytes: number,
 ): AsyncGenerator<string, void, undefined> {
+  for await (const events of readSseTogether(bytes, maxBytes)) yield* events;
+}
+
+/** The same, with the events that came in one piece together. */
+export async function* readSseTogether(
+  bytes: AsyncIterable<Uint8Array>,
+  maxBytes: number,
+): AsyncGenerator<readonly string[], void, undefined> {
   const decoder = new TextDecoder();
   let rest = "";
   let data: string[] = [];
@@ -16,6 +24,7 @@ export async function* readSse(
     const searched = rest.length;
     rest += decoder.decode(chunk, { stream: true });
     let from = 0;
+    const events: string[] = [];
     for (let end = rest.indexOf("\n", searched); end >= 0; end = rest.indexOf("\n", from)) {
       const line = rest.charCodeAt(end - 1) === 13 && end > from ? rest.slice(from, end - 1) : rest.slice(from, end);
       from = end + 1;
@@ -24,12 +33,13 @@ export async function* readSse(
         if (size > maxBytes) throw tooLarge();
         data.push(line.charCodeAt(5) === 32 ? line.slice(6) : line.slice(5));
       } else if (line === "" && data.length > 0) {
-        yield data.length === 1 ? (data[0] ?? "") : data.join("\n");
+        events.push(data.length === 1 ? (data[0] ?? "") : data.join("\n"));
         data = [];
         size = 0;
       }
     }
     rest = rest.slice(from);
+    if (events.length > 0) yield events;
     if (rest.length > maxBytes) throw tooLarge();
   }
 }

@@ -1,7 +1,7 @@
 import { AppError } from "@shaman/kernel";
 import type { Dispatcher } from "undici";
-import { streamEnvelope, type AgentEvent } from "./agent-events.ts";
-import { readSse } from "./sse.ts";
+import { parseEnvelope, type AgentEvent } from "./agent-events.ts";
+import { readSseTogether } from "./sse.ts";
 
 /** A model step holds the model's whole answer; the engine refuses larger ones before they are sent. */
 const MAX_EVENT_BYTES = 16_000_000;
@@ -34,14 +34,15 @@ export const agentUnavailable = (message: string, started: boolean, cause?: unkn
   });
 
 /**
- * Sends a message and gives the agent's events as they come (A2A 1.0.1 §3.1.2, §9.4.2). Ends when the stream does.
+ * Sends a message and gives the agent's events as they come (A2A 1.0.1 §3.1.2, §9.4.2), those that come together at
+ * once. Ends when the stream does.
  * Throws `agent_unavailable` before the first event, `agent_stream_broken` after it, `agent_misdirected` or
  * `agent_refused` for an error answer.
  */
 export async function* streamMessage(
   dispatcher: Dispatcher,
   call: StreamCall,
-): AsyncGenerator<AgentEvent, void, undefined> {
+): AsyncGenerator<readonly AgentEvent[], void, undefined> {
   const response = await dispatcher
     .request({
       origin: call.origin,
@@ -70,11 +71,14 @@ export async function* streamMessage(
   }
   let started = false;
   try {
-    for await (const data of readSse(response.body, MAX_EVENT_BYTES)) {
-      const envelope = streamEnvelope.parse(JSON.parse(data));
-      if ("error" in envelope) throw refused(200, envelope.error.message);
+    for await (const lines of readSseTogether(response.body, MAX_EVENT_BYTES)) {
+      const events = lines.map((line) => {
+        const envelope = parseEnvelope(JSON.parse(line));
+        if ("error" in envelope) throw refused(200, envelope.error.message);
+        return envelope.result;
+      });
       started = true;
-      yield envelope.result;
+      yield events;
     }
   } catch (error) {
     if (call.signal.aborted) throw call.signal.reason;

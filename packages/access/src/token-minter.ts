@@ -1,6 +1,6 @@
 import { hash } from "node:crypto";
 import { randomText, type Clock } from "@shaman/kernel";
-import { SignJWT } from "jose";
+import { CompactSign } from "jose";
 import type { InternalJwtKeys } from "./internal-jwt-keys.ts";
 import { importHmacKey } from "./hmac-key.ts";
 import {
@@ -27,6 +27,8 @@ export type TokenMinter = { readonly mint: (input: MintInput) => Promise<string>
 /** What `bh` holds: base64url of the SHA-256 of the raw body. */
 export const bodyHash = (body: string | Uint8Array): string => hash("sha256", body, "base64url");
 
+const encoder = new TextEncoder();
+
 /** Makes internal tokens with the first key, which is imported once. Each token is good for one request. */
 export const createTokenMinter = async (deps: {
   readonly keys: InternalJwtKeys;
@@ -51,7 +53,7 @@ export const createTokenMinter = async (deps: {
         bh: bodyHash(request.body),
         context,
       };
-      return new SignJWT(claims).setProtectedHeader(header).sign(key);
+      return new CompactSign(encoder.encode(JSON.stringify(claims))).setProtectedHeader(header).sign(key);
     },
   };
 };

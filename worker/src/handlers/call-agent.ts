@@ -1,4 +1,4 @@
-import type { AgentEvent, CallInternal } from "@shaman/a2a-wire";
+import type { CallInternal } from "@shaman/a2a-wire";
 import type { LeasedRun, Reserved } from "@shaman/runs";
 
 export type AgentCallDeps = { readonly callInternal: CallInternal };
@@ -35,7 +35,7 @@ export const callAgent = (
   { callInternal }: AgentCallDeps,
   { run, reserved }: { readonly run: LeasedRun; readonly reserved: Reserved },
   signal: AbortSignal,
-): AsyncGenerator<AgentEvent, void, undefined> =>
+): ReturnType<CallInternal> =>
   callInternal({
     issuer: "shaman-public-server",
     agent: run.agent,

@@ -1,4 +1,3 @@
-import type { AgentEvent } from "@shaman/a2a-wire";
 import type { Db } from "@shaman/db";
 import { abortAfter, AppError, toAppError } from "@shaman/kernel";
 import type { FanOut, JobQueue } from "@shaman/queue";
@@ -121,12 +120,14 @@ const follow = async (
   const events = callAgent(deps, { run, reserved }, both.signal);
   try {
     for (let next = await events.next(); next.done !== true; next = await events.next()) {
-      const recorded = record(at, next.value);
-      if (recorded === undefined) continue;
-      const outcome = await recorded;
-      if (outcome === undefined) continue;
-      void readOut(events);
-      return outcome;
+      for (const event of next.value) {
+        const recorded = record(at, event);
+        if (recorded === undefined) continue;
+        const outcome = await recorded;
+        if (outcome === undefined) continue;
+        void readOut(events);
+        return outcome;
+      }
     }
     throw new AppError({
       code: "agent_stream_broken",
@@ -148,7 +149,7 @@ const follow = async (
 const EVENTS_AFTER_THE_END = 10;
 
 /** Takes the end of a stream whose last event has come: left unread, it would cost the connection it came on. */
-const readOut = async (events: AsyncGenerator<AgentEvent, void, undefined>): Promise<void> => {
+const readOut = async (events: ReturnType<typeof callAgent>): Promise<void> => {
   try {
     for (let count = 0; count < EVENTS_AFTER_THE_END; count += 1) if ((await events.next()).done === true) return;
     await events.return();
