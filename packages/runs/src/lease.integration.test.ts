@@ -72,6 +72,14 @@ const everything = () =>
     ),
   );
 
+const countWaitingForLocks = async (): Promise<number> => {
+  const rows = await database.inspect(
+    "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    [],
+  );
+  return rows.length;
+};
+
 describe("a lease", () => {
   test("refuses what an older claim of the same epoch writes: a crash of PostgreSQL may undo a claim, and its epoch comes again", async () => {
     const runId = await givenRun();
@@ -119,6 +127,22 @@ describe("a lease", () => {
     expect(await renew("w2", run.epoch)).toEqual(new Set());
     expect(await renew("w1", run.epoch + 1)).toEqual(new Set());
     expect(await renew("w1", run.epoch)).toEqual(new Set([runId]));
+  });
+
+  test("is renewed together with others in the order in which a commit locks them, so that neither waits for the other", async () => {
+    const held = [await claimed(await givenRun()), await claimed(await givenRun()), await claimed(await givenRun())];
+    const [first, ...others] = held.map(({ runId }) => runId).toSorted();
+    const worker = database.as("worker");
+    let renewed: Promise<ReadonlySet<string>> | undefined;
+    await worker.withOrg(orgId, async (tx) => {
+      const lock = (runId = "") =>
+        tx.query({ text: "UPDATE run SET attempts = attempts WHERE org_id = $1 AND id = $2", values: [orgId, runId] });
+      await lock(first);
+      renewed = renewLeases(worker, { orgId, worker: "w1", leaseMs: 60_000, held: held.toReversed() });
+      await expect.poll(countWaitingForLocks).toBe(1);
+      for (const runId of others) await lock(runId);
+    });
+    expect(await renewed).toEqual(new Set([first, ...others]));
   });
 
   test("of a finished run is never taken again, and nothing is written after the end", async () => {

@@ -1,7 +1,7 @@
 import type { Db, Row, SharedWork } from "@shaman/db";
 import { randomText, type JsonObject } from "@shaman/kernel";
 import { z } from "zod";
-import { FEW } from "./few.ts";
+import { FEW, inOrderOfLocks } from "./few.ts";
 import { taskState, type TaskState } from "./states.ts";
 import { waitsFor, type WaitsFor } from "./waits-for.ts";
 
@@ -136,10 +136,11 @@ const toLeasedRun = (
 });
 
 const RENEW = `
-UPDATE run r SET lease_until = now() + $3 * interval '1 millisecond'
-WHERE r.org_id = $1 AND r.id = ANY($4::text[]) AND r.lease_epoch = ($5::integer[])[array_position($4::text[], r.id)]
-  AND starts_with(r.worker, $2 || ':') AND r.lease_until > now()
-RETURNING r.id`;
+UPDATE run SET lease_until = now() + $2 * interval '1 millisecond'
+FROM jsonb_to_recordset($3::jsonb) AS i (org_id text, run_id text, few integer, epoch integer)
+WHERE run.org_id = i.org_id AND id = i.run_id AND i.few = 1 AND lease_epoch = i.epoch
+  AND starts_with(worker, $1 || ':') AND lease_until > now()
+RETURNING id`;
 
 /** Renews an organization's leases of this worker together; gives the runs whose lease is still ours. */
 export const renewLeases = async (
@@ -151,10 +152,9 @@ export const renewLeases = async (
     readonly held: readonly { readonly runId: string; readonly epoch: number }[];
   },
 ): Promise<ReadonlySet<string>> => {
-  const ids = input.held.map((run) => run.runId);
-  const epochs = input.held.map((run) => run.epoch);
+  const held = input.held.map(({ runId, epoch }) => ({ org_id: input.orgId, run_id: runId, epoch, ...FEW }));
   const [renewed] = await db.batch(input.orgId, [
-    { name: "renew_leases", text: RENEW, values: [input.orgId, input.worker, input.leaseMs, ids, epochs] },
+    { name: "renew_leases", text: RENEW, values: [input.worker, input.leaseMs, JSON.stringify(inOrderOfLocks(held))] },
   ]);
   return new Set((renewed?.rows ?? []).map((row) => String(row.id)));
 };

@@ -17,6 +17,10 @@ type Watched = { readonly orgId: string; seq: number; watches: number; readonly 
 
 const POLL_MS = 2_000;
 
+// Looks up each run by its key; asked for as a list, they might be looked for among all of the organization's.
+const POLL = `SELECT r.id, r.last_seq FROM unnest($2::text[]) AS i (run_id),
+  LATERAL (SELECT id, last_seq FROM run WHERE run.org_id = $1 AND run.id = i.run_id OFFSET 0) r`;
+
 /**
  * Wakes the readers of runs in this process: by the nudge that follows each commit, and by a slow poll of all watched
  * runs together, because nudges may be lost. Memory is a few hundred bytes a watched run.
@@ -43,7 +47,7 @@ export const createRunWatcher = async (deps: {
       const ids = entries.map(([runId]) => runId);
       const statement = {
         name: "poll_runs",
-        text: "SELECT id, last_seq FROM run WHERE org_id = $1 AND id = ANY($2)",
+        text: POLL,
         values: [orgId, ids],
       };
       const [found] = await deps.db.batch(orgId, [statement]);

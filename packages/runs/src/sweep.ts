@@ -1,5 +1,6 @@
 import type { Db } from "@shaman/db";
 import type { JobQueue } from "@shaman/queue";
+import { FEW, inOrderOfLocks } from "./few.ts";
 import { retryJobOf } from "./retry.ts";
 import { wakeUpOf } from "./wake-up.ts";
 
@@ -13,6 +14,10 @@ WHERE finished_at IS NULL AND (lease_until IS NULL OR lease_until < now())
 ORDER BY enqueued_at LIMIT $2`;
 
 const SWEEP_LIMIT = 1_000;
+
+const MARK_SWEPT = `
+UPDATE run SET enqueued_at = now() FROM jsonb_to_recordset($1::jsonb) AS i (org_id text, run_id text, few integer)
+WHERE run.org_id = i.org_id AND run.id = i.run_id AND i.few = 1`;
 
 /**
  * Wakes every run that should go on and that nobody holds: its worker died, or its job was lost. A lease that ran out says
@@ -36,8 +41,8 @@ export const sweepRuns = async (
     await deps.db.batch(orgId, [
       {
         name: "mark_swept",
-        text: "UPDATE run SET enqueued_at = now() WHERE org_id = $1 AND id = ANY($2)",
-        values: [orgId, runs.map((run) => run.id)],
+        text: MARK_SWEPT,
+        values: [JSON.stringify(inOrderOfLocks(runs.map(({ id }) => ({ org_id: orgId, run_id: id, ...FEW }))))],
       },
     ]);
   }
