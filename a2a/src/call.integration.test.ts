@@ -5,6 +5,8 @@ const AGENTS = {
   "Greeter.md":
     "---\nname: Greeter\ndescription: Greets whoever writes\nexposed: true\nmodel: scripted/greeter.yaml\n---\nYou greet people.\n",
   "greeter.yaml": "turns:\n  - text: ['Hello, ', '{{prompt}}', '!']\n",
+  "Slow.md": "---\nname: Slow\ndescription: Takes its time\nexposed: true\nmodel: scripted/slow.yaml\n---\nYou wait.\n",
+  "slow.yaml": "turns:\n  - text: ['Slowly, ', {text: '{{prompt}}', delayMs: 300}]\n",
 };
 
 let shaman: Shaman;
@@ -26,5 +28,19 @@ describe("SendMessage", () => {
     const { task } = answer.json.result;
     expect(task.status.state).toBe("TASK_STATE_COMPLETED");
     expect(task.artifacts).toMatchObject([{ parts: [{ text: "Hello, Ada!" }] }]);
+  });
+
+  it.each([
+    ["a short answer", "Greeter", "Ada", undefined],
+    ["an answer larger than what processes tell each other", "Greeter", "A".repeat(20_000), undefined],
+    ["an answer in several commits", "Slow", "Ada", undefined],
+    ["no history", "Greeter", "Ada", 0],
+  ])("gives the task as GetTask does afterwards: %s", async (_what, agent, text, historyLength) => {
+    const configuration = historyLength === undefined ? {} : { configuration: { historyLength } };
+    const params = { ...message(text, `same-${text.length}-${agent}-${historyLength}`), ...configuration };
+    const { task } = (await shaman.rpc(org, { agent, method: "SendMessage", params })).json.result;
+    const asked = { id: task.id, ...(historyLength !== undefined && { historyLength }) };
+    expect(task.status.state).toBe("TASK_STATE_COMPLETED");
+    expect((await shaman.rpc(org, { agent, method: "GetTask", params: asked })).json.result).toEqual(task);
   });
 });

@@ -188,6 +188,7 @@ export const awaitAnswer = async (deps: SendDeps, call: Call, taken: Taken): Pro
     query,
     runId: taken.runId,
     afterSeq: taken.afterSeq,
+    ...(taken.view !== undefined && { accepted: taken.view }),
     signal: wait.signal,
   }).finally(wait.clear);
   if (task === undefined) throw taskNotFound();

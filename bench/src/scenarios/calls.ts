@@ -57,6 +57,9 @@ export const measureCalls = async (
 ): Promise<ReadonlyMap<string, CallRounds>> => {
   const results = new Map<string, Mutable>();
   for (const { name } of targets) results.set(name, { at1: [], at32: [], open: [], cpuMsPerCallAt32: [] });
+  for (const { endpoint } of targets) {
+    await deps.generator.measure({ kind: "closed", endpoint, warmUp: 0, concurrency: 32, calls: plan.warmUpCalls });
+  }
   for (let round = 0; round < plan.rounds; round += 1) {
     for (const target of round % 2 === 0 ? targets : targets.toReversed()) {
       const rounds = results.get(target.name);

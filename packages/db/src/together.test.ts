@@ -121,7 +121,7 @@ describe("where much is under way", () => {
   it("goes alone when nobody comes", async () => {
     const { together, sentSince, answer } = await inARush({ underWay: 9 });
     const alone = together("org_a", echo, { key: "a" });
-    vi.advanceTimersByTime(4);
+    vi.advanceTimersByTime(7);
     await turn();
     expect(sentSince()).toEqual([]);
     vi.advanceTimersByTime(1);

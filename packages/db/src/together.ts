@@ -49,7 +49,7 @@ type Lane<Item, Result> = {
 };
 
 /** How long a piece waits for company at most. */
-const HOLD_MS = 5;
+const HOLD_MS = 8;
 /** Of the work that is under way, the part worth waiting for: the rest is elsewhere on its path. */
 const SHARE = 3;
 /** As many are waited for as usually come within this time. */

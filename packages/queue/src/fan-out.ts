@@ -3,9 +3,9 @@ import type { Secret } from "@shaman/kernel";
 import { openRedis } from "./redis.ts";
 import { settledWithin } from "./settled-within.ts";
 
-/** What the processes tell each other. A payload is a short text of ids; the rows are the truth. */
+/** What the processes tell each other. A payload is a short text, below 8,000 bytes; the rows are the truth. */
 export const CHANNELS = {
-  /** `<runId>:<seq>`: events up to seq were committed. */
+  /** `<runId>:<seq>`: events up to seq were committed. Behind another colon, a short run's answer. */
   run: "shaman_run",
   /** The same, when the run goes on: for servers that work on it and wait for a step to be committed, and for nothing else. */
   goingOn: "shaman_going_on",

@@ -1,6 +1,7 @@
 import type { Db } from "@shaman/db";
 import type { RunWatcher } from "./run-watcher.ts";
 import { isInterrupted, isTerminal, type TaskState } from "./states.ts";
+import { withAnswer } from "./told-answer.ts";
 import { findTask, type TaskQuery, type TaskView } from "./task-view.ts";
 
 /** Whether a blocking caller has its answer (A2A 1.0.1 §3.2.2). */
@@ -16,6 +17,8 @@ export const awaitTask = async (
     readonly query: TaskQuery;
     readonly runId: string;
     readonly afterSeq: number;
+    /** The task as it was accepted, where `afterSeq` is that: an answer told along with the end of the run completes it. */
+    readonly accepted?: TaskView;
     readonly signal: AbortSignal;
   },
 ): Promise<TaskView | undefined> => {
@@ -24,6 +27,9 @@ export const awaitTask = async (
   try {
     for (;;) {
       if (seq > 0) await watch.beyond(seq, input.signal);
+      const told = watch.told();
+      const answered = told && input.accepted && withAnswer(input.accepted, told);
+      if (answered !== undefined) return answered;
       const task = await findTask(deps.db, input.query);
       if (task === undefined || isSettled(task.state) || input.signal.aborted) return task;
       seq = task.lastSeq;

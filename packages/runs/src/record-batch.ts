@@ -3,7 +3,13 @@ import { newId } from "@shaman/kernel";
 import type { Batch, Lease } from "./batch.ts";
 import { recordStatement, type RecordItem } from "./record-statement.ts";
 
-export type Recorded = { readonly lastSeq: number; readonly wake: number; readonly priority: number };
+export type Recorded = {
+  readonly lastSeq: number;
+  readonly wake: number;
+  readonly priority: number;
+  /** The commit's own time, which the rows have. */
+  readonly at: Date;
+};
 
 const records: SharedWork<RecordItem, Recorded | undefined> = {
   maxItems: 32,
@@ -12,7 +18,9 @@ const records: SharedWork<RecordItem, Recorded | undefined> = {
     const byRun = new Map(rows.map((row) => [row.id, row]));
     return items.map(({ lease }) => {
       const row = byRun.get(lease.runId);
-      return row === undefined ? undefined : { lastSeq: row.last_seq, wake: row.wake, priority: row.priority };
+      return row === undefined
+        ? undefined
+        : { lastSeq: row.last_seq, wake: row.wake, priority: row.priority, at: row.at };
     });
   },
   durable: () => "at once",

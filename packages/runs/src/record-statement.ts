@@ -55,7 +55,7 @@ fence AS (
     suspended_on text, waits_for jsonb, error jsonb, fruitful boolean, forgiven integer, attempts integer, steps integer, input_tokens bigint,
     output_tokens bigint, cost_usd numeric, cost_known boolean, over boolean, retry_at timestamptz, finished boolean)
   WHERE run.org_id = i.org_id AND id = i.run_id AND i.few = 1 AND lease_epoch = i.epoch AND worker = i.holder AND lease_until > now()
-  RETURNING id, last_seq, last_seq - i.events AS seq_before, lease_epoch, wake, priority
+  RETURNING id, last_seq, last_seq - i.events AS seq_before, lease_epoch, wake, priority, now() AS at
 )`;
 
 const fenceRow = ({ lease, batch }: RecordItem): JsonRow => {
@@ -300,7 +300,7 @@ const textOf = (name: string, parts: readonly Part[]): string => {
   WHERE fence.id = r.run_id AND r.few = 1`;
     return `new_${part.name} AS (${part.sql(rows)}\n)`;
   });
-  const text = `WITH ${[FENCE, ...writes].join(", ")}\nSELECT id, last_seq, wake, priority FROM fence WHERE $1::text IS NOT NULL`;
+  const text = `WITH ${[FENCE, ...writes].join(", ")}\nSELECT id, last_seq, wake, priority, at FROM fence WHERE $1::text IS NOT NULL`;
   texts.set(name, text);
   return text;
 };

@@ -11,6 +11,7 @@ import { recordBatch, type Recorded } from "./record-batch.ts";
 import { nudgeRun } from "./run-watcher.ts";
 import { isTerminal, type TaskState } from "./states.ts";
 import type { StepRecord } from "./step.ts";
+import { tellAnswer } from "./told-answer.ts";
 
 export type RunRecorder = {
   /** A change of a task's state, which callers see. `lazy` lets it wait a moment for what comes with it. */
@@ -117,7 +118,8 @@ export const createRunRecorder = (
     const recorded = await recordBatch(deps.db, lease, batch);
     if (recorded === undefined) throw leaseLost(lease.runId);
     const goesOn = outcome === undefined;
-    if (batch.events.length > 0) nudgeRun(deps.fanOut, { runId: lease.runId, seq: recorded.lastSeq, goesOn });
+    const answer = goesOn ? undefined : tellAnswer(batch, recorded);
+    if (batch.events.length > 0) nudgeRun(deps.fanOut, { runId: lease.runId, seq: recorded.lastSeq, goesOn, answer });
     return recorded;
   };
 

@@ -4,6 +4,8 @@ import { CHANNELS, type FanOut } from "@shaman/queue";
 export type RunWatch = {
   /** Resolves when events after `seq` are committed, or when the slow poll says it is time to look. */
   readonly beyond: (seq: number, signal: AbortSignal) => Promise<void>;
+  /** What the run came to, where that was told along with its end. */
+  readonly told: () => Told | undefined;
   readonly stop: () => void;
 };
 
@@ -13,7 +15,16 @@ export type RunWatcher = {
   readonly close: () => void;
 };
 
-type Watched = { readonly orgId: string; seq: number; watches: number; readonly waiting: Set<() => void> };
+/** A run's answer (`told-answer.ts`), and the number of its last event. */
+export type Told = { readonly seq: number; readonly answer: string };
+
+type Watched = {
+  readonly orgId: string;
+  seq: number;
+  told: Told | undefined;
+  watches: number;
+  readonly waiting: Set<() => void>;
+};
 
 const POLL_MS = 2_000;
 
@@ -34,10 +45,11 @@ export const createRunWatcher = async (deps: {
 }): Promise<RunWatcher> => {
   const runs = new Map<string, Watched>();
 
-  const reached = (runId: string, seq: number): void => {
+  const reached = (runId: string, seq: number, answer?: string): void => {
     const watched = runs.get(runId);
     if (watched === undefined || seq <= watched.seq) return;
     watched.seq = seq;
+    watched.told = answer === undefined ? undefined : { seq, answer };
     for (const wake of watched.waiting) wake();
   };
 
@@ -67,8 +79,8 @@ export const createRunWatcher = async (deps: {
   };
 
   await deps.fanOut.subscribe(CHANNELS[deps.channel ?? "run"], (payload) => {
-    const colon = payload.lastIndexOf(":");
-    reached(payload.slice(0, colon), Number(payload.slice(colon + 1)));
+    const [, runId = "", seq, answer] = PAYLOAD.exec(payload) ?? [];
+    reached(runId, Number(seq), answer);
   });
   deps.fanOut.onGap(pollOnce);
   const timer = setInterval(pollOnce, POLL_MS);
@@ -76,11 +88,12 @@ export const createRunWatcher = async (deps: {
 
   return {
     watch: ({ orgId, runId }) => {
-      const watched = runs.get(runId) ?? { orgId, seq: 0, watches: 0, waiting: new Set() };
+      const watched = runs.get(runId) ?? { orgId, seq: 0, told: undefined, watches: 0, waiting: new Set() };
       runs.set(runId, watched);
       watched.watches += 1;
       return {
         beyond: (seq, signal) => waitBeyond(watched, seq, signal),
+        told: () => watched.told,
         stop: () => {
           watched.watches -= 1;
           if (watched.watches === 0) runs.delete(runId);
@@ -104,12 +117,20 @@ const waitBeyond = (watched: Watched, seq: number, signal: AbortSignal): Promise
   });
 };
 
-/** The nudge after a commit: run id and last event number, nothing else. */
+/** Run id, last event number, and the answer where that comes along. */
+const PAYLOAD = /^(\w+):(\d+)(?::(.+))?$/s;
+
+/** The nudge after a commit. */
 export const nudgeRun = (
   fanOut: FanOut,
-  commit: { readonly runId: string; readonly seq: number; readonly goesOn: boolean },
+  commit: {
+    readonly runId: string;
+    readonly seq: number;
+    readonly goesOn: boolean;
+    readonly answer?: string | undefined;
+  },
 ): void => {
   const payload = `${commit.runId}:${commit.seq}`;
-  fanOut.publish(CHANNELS.run, payload);
+  fanOut.publish(CHANNELS.run, commit.answer === undefined ? payload : `${payload}:${commit.answer}`);
   if (commit.goesOn) fanOut.publish(CHANNELS.goingOn, payload);
 };
