@@ -5,15 +5,19 @@ import { tellAnswer, withAnswer } from "./told-answer.ts";
 
 const AT = new Date("2026-11-26T10:00:00.123Z");
 
-const status = (state: "working" | "completed") =>
-  ({ type: "task.status", taskId: "task_1", payload: { state, timestamp: AT.toISOString() } }) as const;
+type Event = Batch["events"][number];
 
-const artifact = (text: string) =>
-  ({
-    type: "task.artifact",
-    taskId: "task_1",
-    payload: { artifactId: "a", name: "response", parts: [{ text }], append: false, lastChunk: true },
-  }) as const;
+const status = (state: "working" | "completed"): Event => ({
+  type: "task.status",
+  taskId: "task_1",
+  payload: { state, timestamp: AT.toISOString() },
+});
+
+const artifact = (text: string): Event => ({
+  type: "task.artifact",
+  taskId: "task_1",
+  payload: { artifactId: "a", name: "response", parts: [{ text }], append: false, lastChunk: true },
+});
 
 const whole: Batch = {
   events: [status("working"), artifact("Hello"), status("completed")],
