@@ -29,7 +29,7 @@ const context: TokenContext = {
 };
 
 /** Servers behind one address that take turns as `turns` says; the tokens here are the bare names of who may take them. */
-const givenServers = async (turns: readonly string[]) => {
+const givenServers = async (turns: readonly string[], after = "") => {
   const named: (string | undefined)[] = [];
   let count = 0;
   const server = createServer((request, response: ServerResponse) => {
@@ -44,7 +44,7 @@ const givenServers = async (turns: readonly string[]) => {
       return;
     }
     response.writeHead(200, { "content-type": "text/event-stream" });
-    response.end(`data: {"result":{"task":{"id":"${own}"}}}\n\n`);
+    response.end(`data: {"result":{"task":{"id":"${own}"}}}\n\n${after}`);
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -62,8 +62,7 @@ const givenServers = async (turns: readonly string[]) => {
     clock: { now: () => now },
   });
   const { signal } = new AbortController();
-  const call = async (): Promise<unknown[]> => {
-    const events: unknown[] = [];
+  const call = async (events: unknown[] = []): Promise<unknown[]> => {
     const sent = { issuer: "shaman-public-server", agent: "Clerk", rpcId: 1, message: {}, context, signal } as const;
     for await (const some of callInternal(sent)) events.push(...some);
     return events;
@@ -86,4 +85,11 @@ test("asks again without a name where another server answers, and names none for
   pass(1);
   await call();
   expect(named).toEqual([undefined, "a", undefined, undefined, "a"]);
+});
+
+test("gives what came before a line that is no event, and says that the answer had begun", async () => {
+  const { call } = await givenServers(["a"], 'data: {"result":{"task":{}}}\n\n');
+  const events: unknown[] = [];
+  await expect(call(events)).rejects.toMatchObject({ code: "agent_stream_broken" });
+  expect(events).toEqual([{ task: { id: "a" } }]);
 });

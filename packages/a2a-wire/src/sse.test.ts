@@ -22,6 +22,16 @@ describe("a stream of server-sent events", () => {
     expect(await read([...bytes].map((byte) => Uint8Array.of(byte)))).toEqual(['{"a":"ü"}', "one\ntwo"]);
   });
 
+  test("gives what came before an event beyond its limit, in the same piece", async () => {
+    const seen: string[] = [];
+    const events = readSse(ReadableStream.from([Buffer.from(`data: first\n\ndata: ${"x".repeat(2_000)}\n\n`)]), 1_000);
+    const reading = async (): Promise<void> => {
+      for await (const event of events) seen.push(event);
+    };
+    await expect(reading()).rejects.toThrow(RangeError);
+    expect(seen).toEqual(["first"]);
+  });
+
   test("refuses an event beyond its limit, in one line or in many", async () => {
     await expect(read([Buffer.from(`data: ${"x".repeat(2_000)}`)])).rejects.toThrow(RangeError);
     await expect(read([Buffer.from("data: 123456789\n".repeat(200))])).rejects.toThrow(RangeError);

@@ -30,7 +30,7 @@ export async function* readSseTogether(
       from = end + 1;
       if (line.startsWith("data:")) {
         size += line.length;
-        if (size > maxBytes) throw tooLarge();
+        if (size > maxBytes) break;
         data.push(line.charCodeAt(5) === 32 ? line.slice(6) : line.slice(5));
       } else if (line === "" && data.length > 0) {
         events.push(data.length === 1 ? (data[0] ?? "") : data.join("\n"));
@@ -39,7 +39,8 @@ export async function* readSseTogether(
       }
     }
     rest = rest.slice(from);
+    // What came before the one that is too large is told first.
     if (events.length > 0) yield events;
-    if (rest.length > maxBytes) throw tooLarge();
+    if (size > maxBytes || rest.length > maxBytes) throw tooLarge();
   }
 }

@@ -72,13 +72,12 @@ export async function* streamMessage(
   let started = false;
   try {
     for await (const lines of readSseTogether(response.body, MAX_EVENT_BYTES)) {
-      const events = lines.map((line) => {
-        const envelope = parseEnvelope(JSON.parse(line));
-        if ("error" in envelope) throw refused(200, envelope.error.message);
-        return envelope.result;
-      });
-      started = true;
-      yield events;
+      const { events, broken } = readEvents(lines);
+      if (events.length > 0) {
+        started = true;
+        yield events;
+      }
+      if (broken !== undefined) throw broken.reason;
     }
   } catch (error) {
     if (call.signal.aborted) throw call.signal.reason;
@@ -86,6 +85,23 @@ export async function* streamMessage(
     throw agentUnavailable(`The answer of ${call.origin} broke off`, started, error);
   }
 }
+
+/** The events up to the first line that is none, and why it is none. */
+const readEvents = (
+  lines: readonly string[],
+): { readonly events: readonly AgentEvent[]; readonly broken?: { readonly reason: unknown } } => {
+  const events: AgentEvent[] = [];
+  try {
+    for (const line of lines) {
+      const envelope = parseEnvelope(JSON.parse(line));
+      if ("error" in envelope) throw refused(200, envelope.error.message);
+      events.push(envelope.result);
+    }
+  } catch (reason) {
+    return { events, broken: { reason } };
+  }
+  return { events };
+};
 
 const refused = (status: number, text: string): AppError => {
   const away = status === 502 || status === 503 || status === 504;

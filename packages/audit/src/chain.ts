@@ -28,14 +28,14 @@ export const SEALED_COLUMNS = [
 
 export type SealedRow = readonly (string | null)[];
 
-/** One SQL expression that gives the row as an array of texts, in the order of `SEALED_COLUMNS`. */
+/** One SQL expression that gives the row as a JSON array of texts, in the order of `SEALED_COLUMNS`. */
 export const sealedRowSql = (alias: string): string => {
   const texts = SEALED_COLUMNS.map((column) =>
     column === "at"
       ? `to_char(${alias}.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`
       : `${alias}.${column}::text`,
   );
-  return `ARRAY[${texts.join(", ")}]`;
+  return `json_build_array(${texts.join(", ")})`;
 };
 
 /** What the first row of an organization is chained to. */

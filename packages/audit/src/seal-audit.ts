@@ -85,17 +85,24 @@ const sealBatch = async (tx: Tx, input: { orgId: string; batchRows: number }): P
   if (rows.length === 0) return { sealed: 0 };
 
   let hash: Buffer = last?.hash ?? CHAIN_START;
-  const hashes = rows.map((row) => (hash = chainHash(hash, row.row)));
+  const hashes = rows.map(({ row }) => {
+    hash = chainHash(hash, row);
+    return hash.toString("hex");
+  });
   const start = last?.position ?? 0;
   await tx.query({
     name: "audit_seal_insert",
     text: `INSERT INTO audit_seal (org_id, position, audit_id, xid, hash)
-      SELECT $1, $2 + n, id, xid, hash FROM unnest($3::bigint[], $4::text[]::xid8[], $5::bytea[])
+      SELECT $1, $2 + n, id::bigint, xid::xid8, decode(hash, 'hex')
+      FROM unnest(string_to_array($3, ','), string_to_array($4, ','), string_to_array($5, ','))
       WITH ORDINALITY AS sealed (id, xid, hash, n)`,
-    values: [input.orgId, start, rows.map((row) => row.id), rows.map((row) => row.xid), hashes],
+    // As texts: the driver writes arrays element by element, and this runs for every call.
+    values: [input.orgId, start, listOf(rows.map(({ id }) => id)), listOf(rows.map(({ xid }) => xid)), listOf(hashes)],
   });
   return { sealed: rows.length, head: { position: start + rows.length, hash: hash.toString("hex") } };
 };
+
+const listOf = (values: readonly (string | number)[]): string => values.join(",");
 
 const findUnsealedRows = async (
   tx: Tx,
