@@ -5,6 +5,9 @@ const AGENTS = {
   "Greeter.md":
     "---\nname: Greeter\ndescription: Greets whoever writes\nexposed: true\nmodel: scripted/greeter.yaml\n---\nYou greet people.\n",
   "greeter.yaml": "turns:\n  - text: ['Hello, ', '{{prompt}}', '!']\n",
+  "Strict.md":
+    "---\nname: Strict\ndescription: Answers in a form\nexposed: true\nmodel: scripted/strict.yaml\noutput: {type: object, required: [ok]}\n---\nYou answer in JSON.\n",
+  "strict.yaml": "turns:\n  - text: '{\"ok\": true}'\n",
   "Slow.md": "---\nname: Slow\ndescription: Takes its time\nexposed: true\nmodel: scripted/slow.yaml\n---\nYou wait.\n",
   "slow.yaml": "turns:\n  - text: ['Slowly, ', {text: '{{prompt}}', delayMs: 300}]\n",
 };
@@ -34,10 +37,12 @@ describe("SendMessage", () => {
     ["a short answer", "Greeter", "Ada", undefined],
     ["an answer larger than what processes tell each other", "Greeter", "A".repeat(20_000), undefined],
     ["an answer in several commits", "Slow", "Ada", undefined],
+    ["two artifacts", "Strict", "Ada", undefined],
+    ["what rows cannot hold", "Greeter", "A\u0000\ud800", undefined],
     ["no history", "Greeter", "Ada", 0],
-  ])("gives the task as GetTask does afterwards: %s", async (_what, agent, text, historyLength) => {
+  ])("gives the task as GetTask does afterwards: %s", async (what, agent, text, historyLength) => {
     const configuration = historyLength === undefined ? {} : { configuration: { historyLength } };
-    const params = { ...message(text, `same-${text.length}-${agent}-${historyLength}`), ...configuration };
+    const params = { ...message(text, `same: ${what}`), ...configuration };
     const { task } = (await shaman.rpc(org, { agent, method: "SendMessage", params })).json.result;
     const asked = { id: task.id, ...(historyLength !== undefined && { historyLength }) };
     expect(task.status.state).toBe("TASK_STATE_COMPLETED");

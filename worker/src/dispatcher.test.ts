@@ -1,5 +1,5 @@
 import type { TakenWakeUp } from "@shaman/queue";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { createDispatcher } from "./dispatcher.ts";
 
 /** Queues of organizations in memory, as the port has them: taking is asynchronous, and an empty queue gives nothing. */
@@ -195,6 +195,21 @@ describe("a dispatcher", () => {
     await settle();
     expect(started).toEqual(["a0", "a1"]);
     expect(errors).toHaveLength(2);
+  });
+
+  test("asks a queue that is away once in half a second, however often it was told of a job", async () => {
+    vi.useFakeTimers();
+    onTestFinished(() => void vi.useRealTimers());
+    const { dispatcher, takes, failNext } = given({ a: 3 }, { slots: 30 });
+    failNext(1_000);
+    for (let i = 0; i < 5; i += 1) dispatcher.nudge("a");
+    await settle();
+    for (let rounds = 0; rounds < 10; rounds += 1) {
+      const before = takes.length;
+      await vi.advanceTimersByTimeAsync(500);
+      await settle();
+      expect(takes.length - before).toBe(1);
+    }
   });
 
   test("drains: starts nothing new, and is done when the last run is", async () => {

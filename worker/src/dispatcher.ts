@@ -36,6 +36,8 @@ export const createDispatcher = (deps: DispatcherDeps): Dispatcher => {
   // Nudges of an organization for which no job has been taken yet.
   const expected = new Map<string, number>();
   const held = createTally();
+  // Organizations whose queue could not be asked and will be again.
+  const retrying = new Set<string>();
   let nudges = 0;
   let draining = false;
   const idle = Promise.withResolvers<void>();
@@ -113,12 +115,23 @@ export const createDispatcher = (deps: DispatcherDeps): Dispatcher => {
     } catch (error) {
       deps.onError(error);
       ready.delete(orgId);
-      setTimeout(() => nudge(orgId), RETRY_MS).unref();
+      expected.delete(orgId);
+      retryLater(orgId);
     } finally {
       asking.remove(orgId);
       if (reserved) release(orgId);
       pump();
     }
+  };
+
+  const retryLater = (orgId: string): void => {
+    if (retrying.has(orgId)) return;
+    retrying.add(orgId);
+    const retry = (): void => {
+      retrying.delete(orgId);
+      nudge(orgId);
+    };
+    setTimeout(retry, RETRY_MS).unref();
   };
 
   const nudge = (orgId: string): void => {

@@ -79,7 +79,8 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
     config.redis === null
       ? createPostgresFanOut({ name, onError, db, url })
       : createRedisFanOut({ name, onError, url: config.redis.url });
-  const connections = openAgentConnections({ connections: 256 });
+  // A run holds a connection as long as it takes; one that waited for another's would have an old token.
+  const connections = openAgentConnections({ connections: Math.max(256, config.worker.concurrency) });
   const minter = await createTokenMinter({ keys: config.jwt.keys, clock: systemClock });
   const callInternal = createInternalCaller({
     minter,

@@ -19,7 +19,7 @@ import { bodyHash } from "./token-minter.ts";
 export type TokenVerifier = {
   /**
    * Checks everything a token must be, its one-time use last. Errors: `internal_token_invalid` (whatever is wrong with
-   * it), `internal_token_misdirected` (it names another server), thrown `token_store_unavailable` when nobody can say whether it was used before.
+   * it), `internal_token_misdirected` (it names another server, or this one and came late), thrown `token_store_unavailable` when nobody can say whether it was used before.
    */
   readonly verify: (token: string, request: BoundRequest) => Promise<Result<TokenClaims>>;
 };
@@ -30,7 +30,7 @@ const invalid = (reason: string): { readonly ok: false; readonly error: AppError
   err(userError("internal_token_invalid", `The internal token was refused: ${reason}.`));
 
 const misdirected = (): AppError =>
-  userError("internal_token_misdirected", "The internal token is for another server of this installation.");
+  userError("internal_token_misdirected", "The internal token names a server that does not take it, or no more.");
 
 /** Verifies internal tokens of either key. The keys are imported once. */
 export const createTokenVerifier = async (deps: {
@@ -65,6 +65,8 @@ export const createTokenVerifier = async (deps: {
       if (claims.success) return ok(claims.data);
       return invalid(`its claim ${claims.error.issues[0]?.path.join(".") ?? "set"} is missing or malformed`);
     } catch (error) {
+      // It was right and waited too long; whoever sent it gets another that lives longer by naming nobody.
+      if (error instanceof errors.JWTExpired && error.payload.nonce !== undefined) return err(misdirected());
       if (error instanceof errors.JOSEError) return invalid(error.message);
       throw error;
     }

@@ -19,11 +19,18 @@ const artifact = (text: string): Event => ({
   payload: { artifactId: "a", name: "response", parts: [{ text }], append: false, lastChunk: true },
 });
 
+const kept = (artifactId: string, text: string): Batch["artifacts"][number] => ({
+  taskId: "task_1",
+  artifactId,
+  name: "response",
+  parts: [{ text }],
+});
+
 const whole: Batch = {
   events: [status("working"), artifact("Hello"), status("completed")],
   tasks: [{ taskId: "task_1", state: "completed" }],
   steps: [],
-  artifacts: [],
+  artifacts: [kept("a", "Hello")],
   agentMessages: [],
   appliedCommands: [],
   audit: [],
@@ -52,10 +59,23 @@ test("a run that is one commit tells its answer, which completes the task as it 
     ...accepted,
     state: "completed",
     statusAt: AT,
-    artifacts: [{ artifactId: "a", name: "response", parts: [{ text: "Hello" }] }],
+    artifacts: [{ artifactId: "a", name: "response", description: null, parts: [{ text: "Hello" }], metadata: null }],
     lastSeq: 4,
   });
   expect(withAnswer({ ...accepted, taskId: "task_2" }, { seq: 4, answer })).toBeUndefined();
+  for (const broken of ["", "{", "{}", answer.replace("task_1", "")]) {
+    expect(withAnswer(accepted, { seq: 4, answer: broken })).toBeUndefined();
+  }
+});
+
+test("a told answer and its caller's message have what rows cannot hold replaced, and nothing that was withdrawn", () => {
+  const answer = tellAnswer({ ...whole, artifacts: [kept("a", "x\u0000y")] }, recorded) ?? "";
+  const asked = { ...accepted, history: [{ messageId: "m", parts: [{ text: "\ud800" }] }] };
+  const view = withAnswer(asked, { seq: 4, answer });
+  expect(view?.artifacts[0]?.parts).toEqual([{ text: "x\ufffdy" }]);
+  expect(view?.history).toEqual([{ messageId: "m", parts: [{ text: "\ufffd" }] }]);
+  const empty = tellAnswer({ ...whole, artifacts: [kept("a", "")] }, recorded) ?? "";
+  expect(withAnswer(accepted, { seq: 4, answer: empty })?.artifacts).toEqual([]);
 });
 
 test.each<[string, Partial<Batch>, lastSeq?: number]>([
@@ -68,10 +88,8 @@ test.each<[string, Partial<Batch>, lastSeq?: number]>([
   ["called an agent", { tasks: [...whole.tasks, { taskId: "task_2", state: "completed" }] }],
   ["spoke with its caller", { agentMessages: [{ taskId: "task_1", message: {} }] }],
   ["heard from an operator", { userMessages: [{ taskId: "task_1", message: {} }] }],
-  [
-    "has more to say than a nudge holds",
-    { events: [status("working"), artifact("é".repeat(2_000)), status("completed")] },
-  ],
+  ["has more to say than a nudge holds", { artifacts: [kept("a", "é".repeat(2_000))] }],
+  ["gave several artifacts", { artifacts: [kept("a", "1"), kept("b", "2")] }],
 ])("a run that %s is looked at", (_what, changes, lastSeq = recorded.lastSeq) => {
   expect(tellAnswer({ ...whole, ...changes }, { ...recorded, lastSeq })).toBeUndefined();
 });
