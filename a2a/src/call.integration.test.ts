@@ -48,4 +48,12 @@ describe("SendMessage", () => {
     expect(task.status.state).toBe("TASK_STATE_COMPLETED");
     expect((await shaman.rpc(org, { agent, method: "GetTask", params: asked })).json.result).toEqual(task);
   });
+
+  it("tells its message as it is kept, also where it does not wait", async () => {
+    const params = { ...message("A\u0000\ud800", "kept"), configuration: { returnImmediately: true } };
+    const { task } = (await shaman.rpc(org, { agent: "Greeter", method: "SendMessage", params })).json.result;
+    const seen = (await shaman.rpc(org, { agent: "Greeter", method: "GetTask", params: { id: task.id } })).json.result;
+    expect(task.history).toEqual(seen.history);
+    expect(task.history[0].parts).toEqual([{ text: "A\ufffd\ufffd" }]);
+  });
 });

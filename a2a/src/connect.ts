@@ -28,13 +28,7 @@ export const connect = async (
   const name = `${role}-${hostname()}-${process.pid}`;
   const log = createLogger({ process: `a2a-${role}`, level: config.log.level });
   const onError = (error: unknown): void => log.error("connection_failed", error);
-  const db = createDb({
-    ...config.database,
-    name,
-    onError,
-    keepFull: true,
-    ...(underWay !== undefined && { underWay }),
-  });
+  const db = createDb({ ...config.database, name, onError, keepFull: true, underWay });
   await db.check();
   const fanOut =
     config.redis === null

@@ -22,6 +22,7 @@ export type DispatcherDeps = {
 };
 
 const RETRY_MS = 500;
+/** Questions to one queue at a time: what a burst of nudges brings is taken together, and works together from then on. */
 const AT_ONCE = 8;
 
 /**

@@ -1,3 +1,4 @@
+import { callDepthMetadata } from "@shaman/a2a-wire";
 import { unwrap } from "@shaman/kernel";
 import { createOperatorPrincipal } from "@shaman/access";
 import { createPostgresFanOut, createPostgresJobQueue } from "@shaman/queue";
@@ -46,7 +47,7 @@ beforeAll(async () => {
 afterAll(() => close());
 
 const send = async (): Promise<{ id: string; contextId: string }> => {
-  const message = { messageId: "m1", role: "ROLE_USER", parts: [{ text: "Do it" }] };
+  const message = { messageId: "m1", role: "ROLE_USER", parts: [{ text: "Do it" }], metadata: callDepthMetadata(2) };
   const answer = await shaman.rpc(org, { agent: "Clerk", method: "SendMessage", params: { message } });
   expect(answer.json.result.task.status.state).toBe("TASK_STATE_FAILED");
   return answer.json.result.task;
@@ -71,8 +72,13 @@ test("a failed run is done again as a new one, once, with the agent as it is now
   const run = unwrap(await getRun({ db }, operator, { id: first.retriedAs?.runId ?? "" }));
   expect(run).toMatchObject({ state: "completed", taskId: first.retriedAs?.taskId, contextId: task.contextId });
   expect(run.messages[0]).toMatchObject({ messageId: "m1", taskId: run.taskId, referenceTaskIds: [task.id] });
-  const runs = await shaman.database.inspect("SELECT limits->>'maxSteps' AS steps FROM run ORDER BY created_at", []);
-  expect(runs).toEqual([{ steps: "7" }, { steps: "9" }]);
+  const limits = "limits->>'maxSteps' AS steps, limits->>'maxDepth' AS depth";
+  const runs = await shaman.database.inspect(`SELECT ${limits} FROM run ORDER BY created_at`, []);
+  // The agent's own limits are as they are now; how deep its caller lets it call stays.
+  expect(runs).toEqual([
+    { steps: "7", depth: "2" },
+    { steps: "9", depth: "2" },
+  ]);
   expect(await shaman.database.inspect("SELECT * FROM run WHERE root_task_id = $1", [task.id])).toEqual(before);
   expect(await findBrokenPromises(shaman.database, org.orgId)).toEqual([]);
 });

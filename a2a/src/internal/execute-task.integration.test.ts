@@ -20,7 +20,7 @@ import {
 import { parseScript } from "@shaman/scripts";
 import { parseSecretKeys } from "@shaman/secrets";
 import { createOrganizationDirectory, defaultSettings } from "@shaman/tenancy";
-import { givenGitRemote, testDatabase, whenRow, type TestDatabase } from "@shaman/testkit";
+import { givenGitRemote, testDatabase, whenRow, type TestDatabase, testTokenContext } from "@shaman/testkit";
 import type { Tool, ToolContext, ToolOutcome } from "@shaman/tools";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { executeTask, type ExecuteTaskDeps } from "./execute-task.ts";
@@ -150,21 +150,16 @@ const claim = async (runId: string, leaseMs = 60_000): Promise<LeasedRun> => {
 const expireLease = (run: LeasedRun) =>
   database.inspect("UPDATE run SET lease_until = now() - interval '1 second' WHERE id = $1", [run.runId]);
 
-const contextOf = (run: LeasedRun): TokenContext => ({
-  tenantId: orgId,
-  runId: run.runId,
-  taskId: run.rootTaskId,
-  depth: 0,
-  initiator: { type: "api_key", id: "key_1" },
-  leaseEpoch: run.epoch,
-  leaseHolder: run.holder,
-  attemptsLeft: 0,
-  agent: `${repository.repositoryId}:Clerk`,
-  commit: repository.commit,
-  deadline: Date.now() + 60_000,
-  budget: { steps: 30, toolCalls: 30, tokens: 100_000, costUsd: 1, depth: 5 },
-  ancestors: [],
-});
+const contextOf = (run: LeasedRun): TokenContext =>
+  testTokenContext({
+    tenantId: orgId,
+    runId: run.runId,
+    taskId: run.rootTaskId,
+    leaseEpoch: run.epoch,
+    leaseHolder: run.holder,
+    agent: `${repository.repositoryId}:Clerk`,
+    commit: repository.commit,
+  });
 
 type Runs = Record<string, (input: JsonObject, context: ToolContext) => Promise<ToolOutcome>>;
 

@@ -1,6 +1,6 @@
 import { allowedCallDepth, invalidParams, type SendParams } from "@shaman/a2a-wire";
 import { agentResource, type Authenticator } from "@shaman/access";
-import type { Db } from "@shaman/db";
+import { asStored, type Db } from "@shaman/db";
 import { abortAfter, isId, unwrap, userError, type AppError, type Tally } from "@shaman/kernel";
 import type { FanOut } from "@shaman/queue";
 import {
@@ -100,7 +100,7 @@ const startTask = async (deps: SendDeps, call: Call, { send, durable }: Intake):
       agent: definition.name,
       repositoryId: agent.repositoryId,
       commit: agent.commit,
-      limits: { ...limits, maxDepth: Math.min(limits.maxDepth, allowedCallDepth(send.message) ?? Infinity) },
+      limits: { ...limits, maxDepth: allowedCallDepth(send.message, limits.maxDepth) },
       priority: Math.min(definition.priority ?? DEFAULT_PRIORITY, principal.priority ?? DEFAULT_PRIORITY),
       // Its context is part of what a message says: the same one for another context is no repeat.
       message: send.contextId === undefined ? send.message : { ...send.message, contextId: send.contextId },
@@ -126,7 +126,7 @@ const startTask = async (deps: SendDeps, call: Call, { send, durable }: Intake):
     statusMessage: undefined,
     statusAt: at,
     artifacts: [],
-    history: send.historyLength === 0 ? undefined : [{ ...send.message, taskId, contextId }],
+    history: send.historyLength === 0 ? undefined : [asStored({ ...send.message, taskId, contextId })],
     lastSeq: 1,
   };
   return { runId, taskId, contextId, afterSeq: 1, view };

@@ -10,8 +10,9 @@ const allowance = z.object({ [CALLS_EXTENSION]: z.object({ maxDepth: z.int().min
 export const callDepthMetadata = (maxDepth: number): JsonObject => ({ [CALLS_EXTENSION]: { maxDepth } });
 
 /**
- * How deep the sender of a message (A2A Message) lets its receiver call, if it says so. Without it two agents of this
- * installation, or of two, that call each other from outside would have a depth of their own at each call, and no end.
+ * How deep an agent with its own limit may call for a message (A2A Message): no deeper than its sender lets it, if that
+ * says so. Else two agents of this installation, or of two, that call each other from outside would have a depth of their
+ * own at each call, and no end.
  */
-export const allowedCallDepth = ({ metadata }: JsonObject): number | undefined =>
-  allowance.safeParse(metadata).data?.[CALLS_EXTENSION].maxDepth;
+export const allowedCallDepth = ({ metadata }: JsonObject, own: number): number =>
+  Math.min(own, allowance.safeParse(metadata).data?.[CALLS_EXTENSION].maxDepth ?? Infinity);

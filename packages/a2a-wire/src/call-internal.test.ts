@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import type { TokenContext } from "@shaman/access";
+import { testTokenContext } from "@shaman/testkit";
 import { afterEach, expect, test } from "vitest";
 import { openAgentConnections } from "./agent-connections.ts";
 import { createInternalCaller } from "./call-internal.ts";
@@ -11,22 +11,6 @@ const closing: (() => unknown)[] = [];
 afterEach(async () => {
   for (const close of closing.splice(0)) await close();
 });
-
-const context: TokenContext = {
-  tenantId: "org_1",
-  runId: "run_1",
-  taskId: "task_1",
-  depth: 0,
-  initiator: { type: "api_key", id: "key_1" },
-  leaseEpoch: 1,
-  leaseHolder: "worker:abc",
-  attemptsLeft: 0,
-  agent: "repo_1:Clerk",
-  commit: "0".repeat(40),
-  deadline: 1_790_000_000_000,
-  budget: { steps: 1, toolCalls: 1, tokens: 1, costUsd: 1, depth: 1 },
-  ancestors: [],
-};
 
 /** Servers behind one address that take turns as `turns` says; the tokens here are the bare names of who may take them. */
 const givenServers = async (turns: readonly string[], after = "") => {
@@ -63,7 +47,14 @@ const givenServers = async (turns: readonly string[], after = "") => {
   });
   const { signal } = new AbortController();
   const call = async (events: unknown[] = []): Promise<unknown[]> => {
-    const sent = { issuer: "shaman-public-server", agent: "Clerk", rpcId: 1, message: {}, context, signal } as const;
+    const sent = {
+      issuer: "shaman-public-server",
+      agent: "Clerk",
+      rpcId: 1,
+      message: {},
+      context: testTokenContext(),
+      signal,
+    } as const;
     for await (const some of callInternal(sent)) events.push(...some);
     return events;
   };

@@ -1,10 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { unwrap, type Clock } from "@shaman/kernel";
+import { testTokenContext } from "@shaman/testkit";
 import { SignJWT, UnsecuredJWT } from "jose";
 import { describe, expect, test } from "vitest";
 import { parseInternalJwtKeys, type InternalJwtKeys } from "./internal-jwt-keys.ts";
 import type { UseJti } from "./jti-store.ts";
-import type { TokenContext } from "./token-context.ts";
 import { bodyHash, createTokenMinter } from "./token-minter.ts";
 import { createTokenVerifier } from "./token-verifier.ts";
 
@@ -30,21 +30,7 @@ const onceStore = (): UseJti => {
   return async ({ jti }) => (used.has(jti) ? "used" : (used.add(jti), "fresh"));
 };
 
-const context: TokenContext = {
-  tenantId: "org_1",
-  runId: "run_1",
-  taskId: "task_1",
-  depth: 0,
-  initiator: { type: "api_key", id: "key_1" },
-  leaseEpoch: 3,
-  leaseHolder: "worker:abc",
-  attemptsLeft: 2,
-  agent: "desk:ProcessOrder",
-  commit: "0".repeat(40),
-  deadline: NOW_MS + 600_000,
-  budget: { steps: 30, toolCalls: 100, tokens: 200_000, costUsd: 1, depth: 5 },
-  ancestors: [],
-};
+const context = testTokenContext({ leaseEpoch: 3, attemptsLeft: 2, deadline: NOW_MS + 600_000 });
 
 const request = { method: "POST", path: "/a2a/v1/agents/ProcessOrder", body: '{"a":1}' };
 

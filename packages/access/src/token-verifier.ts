@@ -19,7 +19,8 @@ import { bodyHash } from "./token-minter.ts";
 export type TokenVerifier = {
   /**
    * Checks everything a token must be, its one-time use last. Errors: `internal_token_invalid` (whatever is wrong with
-   * it), `internal_token_misdirected` (it names another server, or this one and came late), thrown `token_store_unavailable` when nobody can say whether it was used before.
+   * it), `internal_token_misdirected` (it names another server, or this one and came late), thrown
+   * `token_store_unavailable` when nobody can say whether it was used before.
    */
   readonly verify: (token: string, request: BoundRequest) => Promise<Result<TokenClaims>>;
 };

@@ -110,7 +110,7 @@ export const createDb = (input: {
   /** Has all connections open from the start, as a server should; `check` then waits for them. */
   readonly keepFull?: boolean;
   /** How much work of an organization is under way in this process; by it `together` knows what is worth waiting for. */
-  readonly underWay?: (orgId: string) => number;
+  readonly underWay?: ((orgId: string) => number) | undefined;
 }): Db => {
   const pool = new pg.Pool({ ...poolConfig(input), types, pipeline: true });
   pool.on("error", input.onError);

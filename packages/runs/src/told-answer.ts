@@ -1,4 +1,4 @@
-import { asStored, toJsonb } from "@shaman/db";
+import { toJsonb } from "@shaman/db";
 import { z } from "zod";
 import { isWithdrawn } from "./artifacts.ts";
 import type { Batch } from "./batch.ts";
@@ -68,7 +68,6 @@ export const withAnswer = (
   const { at, message, artifacts } = read.data;
   return {
     ...accepted,
-    history: accepted.history && asStored(accepted.history),
     state: "completed",
     statusMessage: message,
     statusAt: new Date(at),

@@ -25,6 +25,7 @@ export { TREE_AGENTS, TREE_STEPS, TREE_TASKS, treeModelSteps, treeParts, treeRep
 export { findSecrets } from "./find-secrets.ts";
 export { everythingServer, publicCatalogue } from "./public-mcp-servers.ts";
 export { acceptTestRun, QUIET_QUEUE } from "./accept-test-run.ts";
+export { testTokenContext } from "./token-context.ts";
 export { startPostgresServer } from "./postgres-server.ts";
 export type { PostgresServer } from "./postgres-server.ts";
 export { givenKey, givenSettings, textMessage } from "./given.ts";

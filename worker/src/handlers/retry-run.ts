@@ -35,7 +35,7 @@ export const retryRunJob = async (
     live?.ok === true
       ? { commit: live.value.commit, limits: runLimitsOf({ agent: live.value.definition, organization: settings }) }
       : failed;
-  const maxDepth = Math.min(Number(limits.maxDepth), allowedCallDepth(failed.message) ?? Infinity);
+  const maxDepth = allowedCallDepth(failed.message, Number(limits.maxDepth));
   const begun = await beginAnew(deps.db, { ...job, commit, limits: { ...limits, maxDepth } });
   if (begun === undefined) return;
   const wakeUp = wakeUpOf({ orgId, runId: begun.runId, wake: 1, priority: begun.priority });

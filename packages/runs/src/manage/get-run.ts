@@ -7,9 +7,9 @@ import { findTask } from "../task-view.ts";
 import type { WaitsFor } from "../waits-for.ts";
 import { RUN_COLUMNS, type RunView } from "./run-view.ts";
 
-/** One thing the run did. */
 const MAX_PROBLEM_CHARS = 2_000;
 
+/** One thing the run did. */
 export type StepView = {
   readonly id: string;
   readonly taskId: string;
