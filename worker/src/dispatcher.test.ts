@@ -1,21 +1,40 @@
-import type { TakenWakeUp } from "@shaman/queue";
+import type { HeardWakeUp, TakenJob } from "@shaman/queue";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { createDispatcher } from "./dispatcher.ts";
 
+const wakeUp = (orgId: string, name: string): HeardWakeUp => ({
+  orgId,
+  jobId: name,
+  name,
+  priority: 3,
+  data: {},
+  mark: name,
+});
+
 /** Queues of organizations in memory, as the port has them: taking is asynchronous, and an empty queue gives nothing. */
 const givenQueues = (waiting: Readonly<Record<string, number>>) => {
+  // A job is the names of the wake-ups in it.
   const queues = new Map(
-    Object.entries(waiting).map(([orgId, count]) => [orgId, Array.from({ length: count }, (_, i) => `${orgId}${i}`)]),
+    Object.entries(waiting).map(([orgId, count]) => [orgId, Array.from({ length: count }, (_, i) => [`${orgId}${i}`])]),
   );
-  const takes: string[] = [];
-  let failures = 0;
-  const next = (orgId: string): TakenWakeUp | undefined => {
-    const name = queues.get(orgId)?.shift();
-    if (name === undefined) return undefined;
-    const finish: TakenWakeUp["finish"] = async ({ takeNext }) => (takeNext ? next(orgId) : undefined);
-    return { orgId, name, data: {}, finish };
+  const jobsOf = (orgId: string): string[][] => {
+    const jobs = queues.get(orgId) ?? [];
+    queues.set(orgId, jobs);
+    return jobs;
   };
-  const take = async (orgId: string): Promise<TakenWakeUp | undefined> => {
+  const takes: string[] = [];
+  const finished: string[] = [];
+  let failures = 0;
+  const next = (orgId: string): TakenJob | undefined => {
+    const names = jobsOf(orgId).shift();
+    if (names === undefined) return undefined;
+    const finish: TakenJob["finish"] = async ({ takeNext }) => {
+      finished.push(...names);
+      return takeNext ? next(orgId) : undefined;
+    };
+    return { orgId, wakeUps: names.map((name) => wakeUp(orgId, name)), finish };
+  };
+  const take = async (orgId: string): Promise<TakenJob | undefined> => {
     takes.push(orgId);
     if (failures > 0) {
       failures -= 1;
@@ -23,8 +42,23 @@ const givenQueues = (waiting: Readonly<Record<string, number>>) => {
     }
     return next(orgId);
   };
-  const add = (orgId: string, name: string): void => void queues.set(orgId, [...(queues.get(orgId) ?? []), name]);
-  return { queue: { take }, add, takes, failNext: (count: number) => void (failures = count) };
+  let keepsNothing = false;
+  const giveBack = async (wakeUps: readonly HeardWakeUp[]): Promise<void> => {
+    if (keepsNothing) throw new Error("the queue is away");
+    for (const orgId of new Set(wakeUps.map((each) => each.orgId))) {
+      jobsOf(orgId).unshift(wakeUps.filter((each) => each.orgId === orgId).map(({ name }) => name));
+    }
+  };
+  const add = (orgId: string, ...names: string[]): void => void jobsOf(orgId).push(names);
+  return {
+    queue: { take, giveBack },
+    add,
+    jobsOf,
+    takes,
+    finished,
+    failNext: (count: number) => void (failures = count),
+    keepNothing: () => void (keepsNothing = true),
+  };
 };
 
 type Options = { readonly slots?: number; readonly cap?: number; readonly elsewhere?: (orgId: string) => number };
@@ -42,10 +76,10 @@ const given = (
     slots,
     capPerOrganization: cap,
     heldElsewhere: elsewhere,
-    execute: (job) => {
-      started.push(job.name);
+    execute: ({ name }) => {
+      started.push(name);
       const work = Promise.withResolvers<void>();
-      open.set(job.name, work);
+      open.set(name, work);
       return work.promise;
     },
     onError: (error) => void errors.push(error),
@@ -168,18 +202,89 @@ describe("a dispatcher", () => {
     expect(dispatcher.running()).toBe(0);
   });
 
-  test("asks for as many jobs at once as it was told of, for one at a time while others wait", async () => {
-    const alone = given({ a: 30 }, { slots: 30 });
-    for (let i = 0; i < 3; i += 1) alone.dispatcher.nudge("a");
-    expect(alone.takes).toEqual(["a", "a", "a"]);
-    for (let i = 0; i < 20; i += 1) alone.dispatcher.nudge("a");
-    expect(alone.takes).toHaveLength(8);
+  test("starts all that was added together, and gives back what has no slot or would go beyond the cap", async () => {
+    const { dispatcher, started, jobsOf, add, end } = given({}, { slots: 10, cap: 3 });
+    add("a", "a0", "a1", "a2", "a3", "a4");
+    dispatcher.nudge("a");
     await settle();
-    expect(new Set(alone.started).size).toBe(30);
+    expect(started).toEqual(["a0", "a1", "a2"]);
+    expect(jobsOf("a")).toEqual([["a3", "a4"]]);
+    end("a1");
+    await settle();
+    expect(started.slice(3)).toEqual(["a3"]);
+    expect(jobsOf("a")).toEqual([["a4"]]);
+  });
 
-    const among = given({ a: 8, b: 8 }, { slots: 30 });
-    for (const org of ["b", "a", "a", "a"]) among.dispatcher.nudge(org);
-    expect(among.takes).toEqual(["b", "a"]);
+  test("takes a job off the queue also where what has no slot cannot be given back", async () => {
+    const { dispatcher, errors, finished, add, keepNothing, end, started } = given({}, { cap: 1 });
+    keepNothing();
+    add("a", "a0", "a1");
+    add("a", "a2");
+    dispatcher.nudge("a");
+    await settle();
+    expect([finished, errors.length]).toEqual([["a0", "a1"], 1]);
+    end("a0");
+    await settle();
+    expect(started).toEqual(["a0", "a2"]);
+  });
+
+  test("leaves half of the slots to others that wait, whatever was added together", async () => {
+    const { dispatcher, started, add } = given({ b: 2 }, { slots: 4 });
+    add("a", "a0", "a1", "a2", "a3");
+    dispatcher.nudge("a");
+    dispatcher.nudge("b");
+    await settle();
+    expect([of("a", started), of("b", started)]).toEqual([2, 2]);
+  });
+
+  test("begins at once with what it is told of, takes jobs a moment later, and does nothing twice", async () => {
+    vi.useFakeTimers();
+    onTestFinished(() => void vi.useRealTimers());
+    const { dispatcher, started, takes, add, end, jobsOf } = given({});
+    dispatcher.told(wakeUp("a", "a0"));
+    add("a", "a0");
+    add("a", "a1");
+    dispatcher.nudge("a");
+    await settle();
+    expect([started, takes]).toEqual([["a0"], []]);
+    end("a0");
+    await vi.advanceTimersByTimeAsync(20);
+    await settle();
+    expect([started, jobsOf("a"), dispatcher.running()]).toEqual([["a0", "a1"], [], 1]);
+  });
+
+  test("tries again by the job what it was told of and could not do", async () => {
+    vi.useFakeTimers();
+    onTestFinished(() => void vi.useRealTimers());
+    const { dispatcher, started, errors, open, add } = given({});
+    dispatcher.told(wakeUp("a", "a0"));
+    add("a", "a0");
+    open.get("a0")?.reject(new Error("the database is away"));
+    await vi.advanceTimersByTimeAsync(20);
+    await settle();
+    expect([errors.length, started]).toEqual([1, ["a0", "a0"]]);
+  });
+
+  test("does not begin with what it is told of while it has work, another waits, its cap is reached or it drains", async () => {
+    const busy = given({ a: 4 }, { slots: 10 });
+    busy.dispatcher.nudge("a");
+    await settle();
+    busy.dispatcher.told(wakeUp("a", "told"));
+    expect(busy.started).not.toContain("told");
+
+    const capped = given({}, { cap: 2, elsewhere: () => 2 });
+    capped.dispatcher.told(wakeUp("a", "told"));
+    expect(capped.started).toEqual([]);
+
+    const waited = given({});
+    waited.dispatcher.nudge("b");
+    waited.dispatcher.told(wakeUp("a", "told"));
+    expect(waited.started).toEqual([]);
+
+    const draining = given({});
+    await draining.dispatcher.drain();
+    draining.dispatcher.told(wakeUp("a", "told"));
+    expect(draining.started).toEqual([]);
   });
 
   test("gives its slots back when the queue is away or the work fails, and goes on", async () => {

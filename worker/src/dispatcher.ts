@@ -1,9 +1,11 @@
 import { createTally } from "@shaman/kernel";
-import type { JobQueue, TakenWakeUp } from "@shaman/queue";
+import type { HeardWakeUp, JobQueue, TakenJob } from "@shaman/queue";
 
 export type Dispatcher = {
   /** There may be a job of this organization. */
   readonly nudge: (orgId: string) => void;
+  /** This wake-up has a job, or will have in a moment. Whoever has little to do begins with it before taking the job. */
+  readonly told: (wakeUp: HeardWakeUp) => void;
   /** Takes nothing new from now on; resolves when nothing is running. */
   readonly drain: () => Promise<void>;
   /** How many runs are worked on, of all organizations or of one. */
@@ -11,19 +13,21 @@ export type Dispatcher = {
 };
 
 export type DispatcherDeps = {
-  readonly queue: Pick<JobQueue, "take">;
+  readonly queue: Pick<JobQueue, "take" | "giveBack">;
   readonly slots: number;
   readonly capPerOrganization: number;
   /** Runs of the organization that other workers hold. */
   readonly heldElsewhere: (orgId: string) => number;
-  /** Does what the job asks for. It must make sure by itself that it alone does it: the job leaves the queue meanwhile. */
-  readonly execute: (job: TakenWakeUp) => Promise<void>;
+  /** Does what it was woken for. It must make sure by itself that it alone does it: the job leaves the queue meanwhile. */
+  readonly execute: (wakeUp: HeardWakeUp) => Promise<void>;
   readonly onError: (error: unknown) => void;
 };
 
 const RETRY_MS = 500;
-/** Questions to one queue at a time: what a burst of nudges brings is taken together, and works together from then on. */
-const AT_ONCE = 8;
+/** A worker with fewer runs than this begins with what it is told of; each idle one does, and all but one of them in vain. */
+const IDLE_BELOW = 4;
+const TAKEN_SOON_MS = 20;
+const MARKS_KEPT = 1_000;
 
 /**
  * Serves all organizations' queues from one process, in turn. While another organization waits, none holds more than
@@ -32,10 +36,12 @@ const AT_ONCE = 8;
 export const createDispatcher = (deps: DispatcherDeps): Dispatcher => {
   // Organizations that may have a job, the next to be served first.
   const ready = new Set<string>();
-  // Questions to an organization's queue that are under way.
-  const asking = createTally();
-  // Nudges of an organization for which no job has been taken yet.
-  const expected = new Map<string, number>();
+  // Organizations whose queue is being asked.
+  const asking = new Set<string>();
+  // Marks of wake-ups that were begun when they were told of; their jobs are still to come. Others may take those.
+  const begun = new Set<string>();
+  // Organizations whose jobs are of runs begun in this way: they are taken off the queue a moment later.
+  const takenSoon = new Set<string>();
   const held = createTally();
   // Organizations whose queue could not be asked and will be again.
   const retrying = new Set<string>();
@@ -57,15 +63,8 @@ export const createDispatcher = (deps: DispatcherDeps): Dispatcher => {
     return own === 0 || own < Math.max(1, Math.floor(deps.slots / 2)) || !othersWait(orgId);
   };
 
-  /** One question at a time; several where nobody else waits and as many jobs were told of. */
-  const mayAsk = (orgId: string): boolean => {
-    const under = asking.of(orgId);
-    if (under === 0) return true;
-    return under < Math.min(AT_ONCE, expected.get(orgId) ?? 0) && !othersWait(orgId);
-  };
-
   const nextOrganization = (): string | undefined => {
-    for (const orgId of ready) if (mayAsk(orgId) && mayStart(orgId)) return orgId;
+    for (const orgId of ready) if (!asking.has(orgId) && mayStart(orgId)) return orgId;
     return undefined;
   };
 
@@ -79,15 +78,34 @@ export const createDispatcher = (deps: DispatcherDeps): Dispatcher => {
     }
   };
 
-  const start = async (job: TakenWakeUp): Promise<void> => {
+  const start = async (wakeUp: HeardWakeUp): Promise<void> => {
     try {
-      await deps.execute(job);
+      await deps.execute(wakeUp);
     } catch (error) {
+      // Its job, where that is still to come, is another attempt.
+      begun.delete(wakeUp.mark);
       deps.onError(error);
     } finally {
-      release(job.orgId);
+      release(wakeUp.orgId);
       pump();
     }
+  };
+
+  /** Starts what the job woke, the first of it in the slot that is reserved. Gives whether that is still free, and the rest. */
+  const startAll = ({ orgId, wakeUps }: TakenJob): { readonly reserved: boolean; readonly rest: HeardWakeUp[] } => {
+    let reserved = true;
+    const rest: HeardWakeUp[] = [];
+    for (const wakeUp of wakeUps) {
+      if (begun.delete(wakeUp.mark)) continue;
+      if (!reserved && !mayStart(orgId)) {
+        rest.push(wakeUp);
+        continue;
+      }
+      if (!reserved) held.add(orgId);
+      reserved = false;
+      void start(wakeUp);
+    }
+    return { reserved, rest };
   };
 
   /** Takes one job after the other until the queue is empty or no slot is left. A slot is reserved before each take. */
@@ -98,28 +116,25 @@ export const createDispatcher = (deps: DispatcherDeps): Dispatcher => {
       let nudgesBefore = nudges;
       let job = await deps.queue.take(orgId);
       while (job !== undefined) {
-        reserved = false;
         // Whoever just got a slot stands behind all who wait, also those who came while its queue was asked.
         if (ready.delete(orgId)) ready.add(orgId);
-        void start(job);
-        expected.set(orgId, Math.max(0, (expected.get(orgId) ?? 0) - 1));
-        const takeNext = mayStart(orgId);
-        if (takeNext) held.add(orgId);
+        const started = startAll(job);
+        reserved = started.reserved;
+        const takeNext = reserved || mayStart(orgId);
+        if (takeNext && !reserved) held.add(orgId);
         reserved = takeNext;
         nudgesBefore = nudges;
+        // What cannot be given back is found by the sweep.
+        if (started.rest.length > 0) await deps.queue.giveBack(started.rest).catch(deps.onError);
         job = await job.finish({ takeNext });
       }
-      if (reserved && nudges === nudgesBefore) {
-        ready.delete(orgId);
-        expected.delete(orgId);
-      }
+      if (reserved && nudges === nudgesBefore) ready.delete(orgId);
     } catch (error) {
       deps.onError(error);
       ready.delete(orgId);
-      expected.delete(orgId);
       retryLater(orgId);
     } finally {
-      asking.remove(orgId);
+      asking.delete(orgId);
       if (reserved) release(orgId);
       pump();
     }
@@ -138,13 +153,32 @@ export const createDispatcher = (deps: DispatcherDeps): Dispatcher => {
   const nudge = (orgId: string): void => {
     if (draining) return;
     nudges += 1;
+    // The job is that of a run at work here, and taking it is in no hurry.
+    if (takenSoon.has(orgId)) return;
     ready.add(orgId);
-    expected.set(orgId, (expected.get(orgId) ?? 0) + 1);
     pump();
+  };
+
+  const told = (wakeUp: HeardWakeUp): void => {
+    const { orgId, mark } = wakeUp;
+    if (held.total() >= IDLE_BELOW || othersWait(orgId) || !mayStart(orgId)) return nudge(orgId);
+    held.add(orgId);
+    begun.add(mark);
+    const [oldest] = begun;
+    if (oldest !== undefined && begun.size > MARKS_KEPT) begun.delete(oldest);
+    void start(wakeUp);
+    if (takenSoon.has(orgId)) return;
+    const take = (): void => {
+      takenSoon.delete(orgId);
+      nudge(orgId);
+    };
+    takenSoon.add(orgId);
+    setTimeout(take, TAKEN_SOON_MS).unref();
   };
 
   return {
     nudge,
+    told,
     running: (orgId) => (orgId === undefined ? held.total() : held.of(orgId)),
     drain: () => {
       draining = true;

@@ -13,7 +13,7 @@ import {
   createPostgresJobQueue,
   createRedisFanOut,
   createRedisJobQueue,
-  type TakenWakeUp,
+  type HeardWakeUp,
 } from "@shaman/queue";
 import {
   countLeasedElsewhere,
@@ -134,7 +134,7 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
     organizations: createOrganizationDirectory({ db, clock: systemClock, baseDomain: "internal" }),
   };
 
-  const execute = async (job: TakenWakeUp): Promise<void> => {
+  const execute = async (job: HeardWakeUp): Promise<void> => {
     switch (job.name) {
       case RUN_EXECUTE:
         return executeRun(runDeps, { orgId: job.orgId, runId: runExecutePayload.parse(job.data).runId });
@@ -170,7 +170,7 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
     const ended = await endStrays({ db });
     if (ended > 0) log.info("strays_ended", { runs: ended });
   };
-  await queue.onAdded(jobs.nudge);
+  await queue.listen({ onAdded: jobs.nudge, onTold: jobs.told });
   const commands = await watchCommands({ db, fanOut, held, log });
   await lookForWaiting();
   every("repositories", DUE_POLL_MS, { ...periodic, work: () => enqueueDueRepositories({ db, queue }) });

@@ -115,7 +115,8 @@ const givenRun = async (leaseMs = 60_000): Promise<LeasedRun> => {
     add: async () => undefined,
     addAgain: async () => undefined,
     take: async () => undefined,
-    onAdded: async () => undefined,
+    giveBack: async () => undefined,
+    listen: async () => undefined,
     close: async () => undefined,
   };
   const accepted = await acceptMessage(

@@ -1,13 +1,10 @@
 import { newId, Secret } from "@shaman/kernel";
 import { startRedis, testDatabase, whenSeen, type RedisServer, type TestDatabase } from "@shaman/testkit";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import {
-  createPostgresJobQueue,
-  createRedisJobQueue,
-  type JobQueue,
-  type TakenWakeUp,
-  type WakeUp,
-} from "./job-queue.ts";
+import type { JobQueue, QueueEars } from "./job-queue.ts";
+import { createPostgresJobQueue } from "./postgres-job-queue.ts";
+import { createRedisJobQueue } from "./redis-job-queue.ts";
+import type { HeardWakeUp, WakeUp } from "./wake-up.ts";
 
 describe.each(["postgres", "redis"])("the job queue on %s", (backend) => {
   let database: TestDatabase;
@@ -45,22 +42,28 @@ describe.each(["postgres", "redis"])("the job queue on %s", (backend) => {
     ...changes,
   });
 
-  const takeAll = async (orgId: string): Promise<readonly TakenWakeUp[]> => {
-    const taken: TakenWakeUp[] = [];
+  /** Takes everything, job after job; gives what each of them woke. */
+  const takeJobs = async (orgId: string): Promise<readonly (readonly HeardWakeUp[])[]> => {
+    const taken: (readonly HeardWakeUp[])[] = [];
     for (let job = await worker.take(orgId); job !== undefined; job = await job.finish({ takeNext: true })) {
-      taken.push(job);
+      taken.push(job.wakeUps);
     }
     return taken;
   };
-  const idsOf = (jobs: readonly TakenWakeUp[]): readonly string[] =>
-    jobs.map(({ data }) => (typeof data === "object" && data !== null && "runId" in data ? String(data.runId) : ""));
+  const takeAll = async (orgId: string): Promise<readonly HeardWakeUp[]> => (await takeJobs(orgId)).flat();
+  const idsOf = (wakeUps: readonly HeardWakeUp[]): readonly string[] =>
+    wakeUps.map(({ data }) => (typeof data === "object" && data !== null && "runId" in data ? String(data.runId) : ""));
+  const quiet = { onAdded: () => undefined, onTold: () => undefined };
+  /** Listens for word of any kind; gives the organizations that it was about. */
+  const hear = (tell: (orgId: string) => void): QueueEars => ({ onAdded: tell, onTold: ({ orgId }) => tell(orgId) });
 
   test("gives each job once, to whoever takes it, with what it holds", async () => {
     const orgId = newId("org");
     for (const id of ["a-1", "b-1", "c-1"]) await worker.add(jobOf(orgId, id));
     const [mine, other] = await Promise.all([worker.take(orgId), openQueue(true).take(orgId)]);
-    expect(idsOf([mine, other].filter((job) => job !== undefined)).toSorted()).toEqual(["a-1", "b-1"]);
-    expect(mine).toMatchObject({ orgId, name: "run.execute", data: { wake: 1 } });
+    const taken = [mine, other].flatMap((job) => job?.wakeUps ?? []);
+    expect(idsOf(taken).toSorted()).toEqual(["a-1", "b-1"]);
+    expect(taken[0]).toMatchObject({ orgId, name: "run.execute", priority: 3, data: { wake: 1 } });
     expect(idsOf(await takeAll(orgId))).toEqual(["c-1"]);
   });
 
@@ -83,6 +86,40 @@ describe.each(["postgres", "redis"])("the job queue on %s", (backend) => {
     expect(idsOf(await takeAll(orgId))).toEqual(["first-1", "usual-1", "usual-2", "late-1"]);
   });
 
+  test("makes one job of what a turn adds with the same priority, and serves first what is given back", async () => {
+    const orgId = newId("org");
+    const ids = Array.from({ length: 20 }, (_, i) => `r${i}-1`);
+    await Promise.all([...ids.map((id) => jobOf(orgId, id)), jobOf(orgId, "first-1", { priority: 2 })].map(worker.add));
+    const [first, ...others] = (await takeJobs(orgId)).map(idsOf);
+    expect(first).toEqual(["first-1"]);
+    // They are added at once, so either can come first.
+    expect(others.toSorted((a, b) => b.length - a.length)).toEqual([ids.slice(0, 16), ids.slice(16)]);
+
+    await Promise.all(["a-1", "b-1", "c-1"].map((id) => worker.add(jobOf(orgId, id))));
+    await worker.add(jobOf(orgId, "d-1"));
+    const job = await worker.take(orgId);
+    await worker.giveBack(job?.wakeUps.slice(1) ?? []);
+    await worker.add(jobOf(orgId, "urgent-1", { priority: 2 }));
+    await job?.finish({ takeNext: false });
+    expect((await takeJobs(orgId)).map(idsOf)).toEqual([["urgent-1"], ["b-1", "c-1"], ["d-1"]]);
+  });
+
+  test("tells of a lone wake-up with all it holds, and of no delayed one", async () => {
+    const orgId = newId("org");
+    const told: HeardWakeUp[] = [];
+    await openQueue(true).listen({ ...quiet, onTold: (wakeUp) => void told.push(wakeUp) });
+    await worker.add(jobOf(orgId, "later-1", { delayMs: 3_600_000 }));
+    await Promise.all(["a-1", "b-1"].map((id) => worker.add(jobOf(orgId, id))));
+    await worker.add(jobOf(orgId, "lone-1"));
+    await whenSeen("the lone wake-up", () => (told.length > 0 ? true : undefined));
+    expect(told).toMatchObject([
+      { orgId, jobId: "lone-1", name: "run.execute", priority: 3, data: { runId: "lone-1", wake: 1 } },
+    ]);
+    const taken = await takeAll(orgId);
+    expect(idsOf(taken)).toEqual(["a-1", "b-1", "lone-1"]);
+    expect(taken.at(-1)).toEqual(told[0]);
+  });
+
   test("keeps organizations apart, and a delayed job until its time", async () => {
     const [orgId, other] = [newId("org"), newId("org")];
     await worker.add(jobOf(orgId, "a-1"));
@@ -93,20 +130,20 @@ describe.each(["postgres", "redis"])("the job queue on %s", (backend) => {
 
   test("keeps a job of a process that ends right after it has added it, and tells others", async () => {
     const orgId = newId("org");
-    const told: string[] = [];
-    await openQueue(true).onAdded((id) => void told.push(id));
+    const told = new Set<string>();
+    await openQueue(true).listen({ ...quiet, onTold: ({ jobId }) => void told.add(jobId) });
     const leaving = openQueue(false);
     await leaving.add(jobOf(orgId, "first"));
     void leaving.add(jobOf(orgId, "last"));
     open.splice(open.indexOf(leaving), 1);
     await leaving.close();
     expect(idsOf(await takeAll(orgId))).toEqual(["first", "last"]);
-    await whenSeen("both announcements", () => (told.filter((id) => id === orgId).length === 2 ? true : undefined));
+    await whenSeen("word of the last one", () => (told.has("last") ? true : undefined));
   });
 
   test("tells a process which organization got a job from another one", async () => {
     const [orgId, told] = [newId("org"), new Set<string>()];
-    await worker.onAdded((id) => void told.add(id));
+    await worker.listen(hear((id) => void told.add(id)));
     const producer = openQueue(false);
     // A producer on Redis refuses while it is not connected yet.
     await whenSeen("an added job", () =>

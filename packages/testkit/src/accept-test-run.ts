@@ -8,7 +8,8 @@ export const QUIET_QUEUE: JobQueue = {
   add: async () => undefined,
   addAgain: async () => undefined,
   take: async () => undefined,
-  onAdded: async () => undefined,
+  giveBack: async () => undefined,
+  listen: async () => undefined,
   close: async () => undefined,
 };
 

@@ -1,5 +1,5 @@
 import { listDueRepositories, syncRepository, type SyncDeps } from "@shaman/agents";
-import { CHANNELS, type FanOut, type JobQueue, type TakenWakeUp } from "@shaman/queue";
+import { CHANNELS, type FanOut, type JobQueue, type HeardWakeUp } from "@shaman/queue";
 import type { Logger } from "@shaman/telemetry";
 import { z } from "zod";
 
@@ -31,7 +31,7 @@ export const enqueueDueRepositories = async (deps: {
 };
 
 /** Syncs the repository of a job, and tells the servers when another commit became live. */
-export const runRepositorySync = async (deps: SyncJobDeps, job: TakenWakeUp): Promise<void> => {
+export const runRepositorySync = async (deps: SyncJobDeps, job: HeardWakeUp): Promise<void> => {
   const { orgId } = job;
   const { repositoryId } = payload.parse(job.data);
   const report = await syncRepository(deps, { orgId, repositoryId, signal: deps.signal });
