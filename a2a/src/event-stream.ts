@@ -1,10 +1,12 @@
 import type { ServerResponse } from "node:http";
 
 const KEEP_ALIVE_MS = 15_000;
+/** What comes in one go is written in pieces of about this size. */
+const PIECE_CHARS = 16_000;
 
 /**
  * Writes server-sent events, one line of JSON each, as fast as the reader takes them: what it has not taken is not asked
- * for, so an open stream holds no more than one event. Comment lines keep idle connections open.
+ * for, so an open stream holds no more than a piece. Comment lines keep idle connections open.
  */
 export const writeEventStream = async (
   response: ServerResponse,
@@ -18,40 +20,29 @@ export const writeEventStream = async (
     ...headers,
   });
   const keepAlive = setInterval(() => void response.write(": keep-alive\n\n"), KEEP_ALIVE_MS);
-  // What comes in one go leaves in one packet: headers and events are written together once this turn is over.
-  const together = createCork(response);
+  // Headers and events leave together once this turn of the event loop is over: a piece is one chunk and one packet.
+  let piece = "";
+  const send = (): void => {
+    clearImmediate(held);
+    held = undefined;
+    if (piece === "") response.flushHeaders();
+    else response.write(piece);
+    piece = "";
+  };
+  let held: NodeJS.Immediate | undefined = setImmediate(send);
   try {
-    together.hold();
     for await (const event of events) {
       if (response.destroyed) return;
-      together.hold();
-      if (response.write(`data: ${event}\n\n`)) continue;
-      await drained(response);
+      piece += `data: ${event}\n\n`;
+      held ??= setImmediate(send);
+      if (piece.length >= PIECE_CHARS) send();
+      if (response.writableNeedDrain) await drained(response);
     }
   } finally {
     clearInterval(keepAlive);
-    // Node sends the end of a chunked body before what is still held back: so the latter first, in the same packet.
-    response.socket?.cork();
-    together.release();
-    response.end();
-  }
-};
-
-const createCork = (response: ServerResponse): { readonly hold: () => void; readonly release: () => void } => {
-  let held: NodeJS.Immediate | undefined;
-  const release = (): void => {
-    if (held === undefined) return;
     clearImmediate(held);
-    held = undefined;
-    if (!response.headersSent) response.flushHeaders();
-    response.uncork();
-  };
-  const hold = (): void => {
-    if (held !== undefined) return;
-    response.cork();
-    held = setImmediate(release);
-  };
-  return { hold, release };
+    response.end(piece);
+  }
 };
 
 const drained = (response: ServerResponse): Promise<void> =>
