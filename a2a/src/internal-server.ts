@@ -24,12 +24,13 @@ import {
   toAppError,
   userError,
   type AppError,
+  type JsonObject,
   type Result,
 } from "@shaman/kernel";
 import { createExternalDirectory, createHealthRecorder } from "@shaman/external";
 import { createOutbound } from "@shaman/outbound";
 import { openRedis } from "@shaman/queue";
-import { createRunWatcher, parsedJsonObject } from "@shaman/runs";
+import { createRunWatcher } from "@shaman/runs";
 import { healthRoutes, type Logger } from "@shaman/telemetry";
 import { createMcpTools } from "@shaman/tools";
 import { createOrganizationDirectory } from "@shaman/tenancy";
@@ -50,13 +51,22 @@ const BODY_LIMIT_BYTES = 16 * 1024 * 1024;
 const REQUEST_TIMEOUT_MS = 30_000;
 const CHILD_CONNECTIONS = 1_024;
 
+type TaskIds = { readonly taskId: string; readonly contextId: string };
+
+/** Only that is looked at: the message is JSON already, and its sender has checked the rest. */
+const namesItsTask = (value: unknown): boolean =>
+  typeof value === "object" &&
+  value !== null &&
+  "taskId" in value &&
+  "contextId" in value &&
+  typeof value.taskId === "string" &&
+  typeof value.contextId === "string";
+
 const sendRequest = z.object({
   jsonrpc: z.literal("2.0"),
   id: z.union([z.string(), z.number()]),
   method: z.literal("SendStreamingMessage"),
-  params: z.object({
-    message: z.intersection(parsedJsonObject, z.looseObject({ taskId: z.string(), contextId: z.string() })),
-  }),
+  params: z.object({ message: z.custom<JsonObject & TaskIds>(namesItsTask, "must be a message that names its task") }),
 });
 
 type HandlerDeps = ExecuteTaskDeps & {
