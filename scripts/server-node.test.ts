@@ -24,7 +24,7 @@ test("a server's Node has its whole young generation from the start, few arenas,
   const report = JSON.parse((await started).stdout);
   expect(report).toMatchObject({ MALLOC_ARENA_MAX: "2", pid: started.child.pid, args: ["--role", "a b"] });
   // One of its two halves is there before the first collection; left to itself, Node would begin with 1 MiB.
-  expect(report.youngBytes).toBe(8 * 1024 * 1024);
+  expect(report.youngBytes).toBe(16 * 1024 * 1024);
 });
 
 test.each(["a2a", "worker"])("npm start in %s/ starts it that way", (app) => {
