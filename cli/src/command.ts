@@ -1,5 +1,5 @@
 import { Option, type Command } from "commander";
-import { userError } from "@shaman/kernel";
+import { describeIssues, userError } from "@shaman/kernel";
 import { z } from "zod";
 import type { Cli } from "./cli.ts";
 
@@ -38,7 +38,7 @@ export const addCommand = <Input>(parent: Command, cli: Cli, spec: CommandSpec<I
     const args = command.registeredArguments.map((argument, at) => [argument.name(), command.processedArgs[at]]);
     const given: unknown = { ...command.opts(), ...Object.fromEntries(args) };
     const parsed = z.intersection(common, spec.input).safeParse(given);
-    if (!parsed.success) throw usageError(explain(parsed.error));
+    if (!parsed.success) throw usageError(`${describeIssues(parsed.error.issues)}.`);
     const { json, port } = parsed.data;
     cli.usePort(port);
     await spec.run(parsed.data, (result) =>
@@ -64,6 +64,3 @@ export const pageInput = z.object({
 /** The last line of a list that goes on. */
 export const moreHint = (cursor: string | null): string =>
   cursor === null ? "" : `\nThere is more: add --after ${cursor}\n`;
-
-const explain = (error: z.ZodError): string =>
-  error.issues.map((issue) => `${issue.path.length > 0 ? `${issue.path.join(".")}: ` : ""}${issue.message}`).join("; ");

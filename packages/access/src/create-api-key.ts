@@ -1,6 +1,6 @@
 import { recordAudit } from "@shaman/audit";
 import type { Tx } from "@shaman/db";
-import { err, newId, ok, userError, type Result, type Secret } from "@shaman/kernel";
+import { err, invalidInput, newId, ok, userError, type Result, type Secret } from "@shaman/kernel";
 import { z } from "zod";
 import { apiKeyResource, auditOf, forbidden, type AccessDeps } from "./access-deps.ts";
 import { apiKeyPrefix, hashApiKey, makeApiKey, type ApiKeyMode } from "./api-key-format.ts";
@@ -51,7 +51,7 @@ export const createApiKey = async (
 ): Promise<Result<CreatedApiKey>> => {
   if (!principal.can(CREATE, "/apiKeys/")) return err(forbidden(CREATE));
   const parsed = createApiKeyInput.safeParse(input);
-  if (!parsed.success) return err(userError("invalid_input", z.prettifyError(parsed.error)));
+  if (!parsed.success) return err(invalidInput(parsed.error));
   const { agents, ownerId, expiresAt } = parsed.data;
   if (!mayPassOn(principal, agents)) return err(forbidden("agent:execute"));
   if (ownerId !== undefined && ownerId !== principal.id && !principal.can("apiKey:assignOwner", "/apiKeys/")) {

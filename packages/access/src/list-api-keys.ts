@@ -1,5 +1,5 @@
 import type { Db } from "@shaman/db";
-import { err, isId, ok, userError, type Clock, type Result } from "@shaman/kernel";
+import { err, isId, invalidInput, ok, type Clock, type Result } from "@shaman/kernel";
 import { z } from "zod";
 import { forbidden } from "./access-deps.ts";
 import { API_KEY_COLUMNS, toApiKeyRecord, type ApiKeyRecord, type ApiKeyRow } from "./api-key-record.ts";
@@ -25,7 +25,7 @@ export const listApiKeys = async (
 ): Promise<Result<ApiKeyPage>> => {
   if (!principal.can("apiKey:read", "/apiKeys/")) return err(forbidden("apiKey:read"));
   const parsed = listApiKeysInput.safeParse(input);
-  if (!parsed.success) return err(userError("invalid_input", z.prettifyError(parsed.error)));
+  if (!parsed.success) return err(invalidInput(parsed.error));
   const { first, after } = parsed.data;
   const { rows } = await deps.db.withOrg(principal.orgId, (tx) =>
     tx.query<ApiKeyRow>({

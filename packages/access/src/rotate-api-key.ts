@@ -1,6 +1,6 @@
 import { recordAudit } from "@shaman/audit";
 import type { Tx } from "@shaman/db";
-import { err, ok, userError, type Result } from "@shaman/kernel";
+import { err, invalidInput, ok, userError, type Result } from "@shaman/kernel";
 import { z } from "zod";
 import { apiKeyResource, auditOf, forbidden, type AccessDeps } from "./access-deps.ts";
 import { API_KEY_COLUMNS, toApiKeyRecord, type ApiKeyRecord, type ApiKeyRow } from "./api-key-record.ts";
@@ -30,7 +30,7 @@ export const rotateApiKey = async (
 ): Promise<Result<CreatedApiKey>> => {
   if (!principal.can(ROTATE, apiKeyResource(input.keyId))) return err(forbidden(ROTATE));
   const parsed = rotateApiKeyInput.safeParse(input);
-  if (!parsed.success) return err(userError("invalid_input", z.prettifyError(parsed.error)));
+  if (!parsed.success) return err(invalidInput(parsed.error));
   const nowMs = deps.clock.now();
   for (const time of [parsed.data.oldKeyWorksUntil, parsed.data.expiresAt]) {
     if (time !== undefined && time.getTime() <= nowMs) {

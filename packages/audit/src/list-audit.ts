@@ -1,5 +1,5 @@
 import type { Db } from "@shaman/db";
-import { err, ok, userError, type JsonObject, type Result } from "@shaman/kernel";
+import { err, invalidInput, ok, userError, type JsonObject, type Result } from "@shaman/kernel";
 import { z } from "zod";
 import type { AuditResult } from "./audit-entry.ts";
 
@@ -58,7 +58,7 @@ export const listAudit = async (
     return err(userError("forbidden", "You may not read the audit log. Ask for the permission audit:read."));
   }
   const parsed = listAuditInput.safeParse(input);
-  if (!parsed.success) return err(userError("invalid_input", z.prettifyError(parsed.error)));
+  if (!parsed.success) return err(invalidInput(parsed.error));
   const cursor = parsed.data.after === undefined ? undefined : decodeCursor(parsed.data.after);
   if (cursor === null) return err(userError("invalid_cursor", "The cursor is not one of this list. Start without it."));
   const page = await readPage(deps.db, principal.orgId, { ...parsed.data, cursor });

@@ -1,7 +1,7 @@
 import { auditOf, forbidden, type Origin, type Principal } from "@shaman/access";
 import { recordAudit } from "@shaman/audit";
 import { isUniqueViolation, toJsonb, type Db, type Tx } from "@shaman/db";
-import { err, newId, ok, userError, type Clock, type Result } from "@shaman/kernel";
+import { err, invalidInput, newId, ok, userError, type Clock, type Result } from "@shaman/kernel";
 import type { Outbound } from "@shaman/outbound";
 import { seal, secretIdentity, type SecretKeys } from "@shaman/secrets";
 import { z } from "zod";
@@ -137,7 +137,7 @@ export const addExternalAgent = async (
 ): Promise<Result<AddedExternalAgent>> => {
   if (!principal.can(CREATE, "/externalAgents/")) return err(forbidden(CREATE));
   const parsed = addExternalAgentInput.safeParse(input);
-  if (!parsed.success) return err(userError("invalid_input", z.prettifyError(parsed.error)));
+  if (!parsed.success) return err(invalidInput(parsed.error));
   const planned = await plan(deps, principal.orgId, parsed.data, signal);
   if (!planned.ok) return planned;
   try {

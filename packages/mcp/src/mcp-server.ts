@@ -10,9 +10,7 @@ export const MCP_AUTHS = ["none", "headers", "oauth"] as const;
 export type McpAuth = (typeof MCP_AUTHS)[number];
 
 /** A server's name begins the names of its tools in agent files. */
-export const mcpServerName = z
-  .string()
-  .regex(/^[A-Za-z0-9_-]{1,64}$/, "a server's name must be 1 to 64 letters, digits, - or _");
+export const mcpServerName = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, "must be 1 to 64 letters, digits, - or _");
 
 export const mcpServerResource = (name: string): string => `/mcpServers/${resourceSegment(name)}/`;
 

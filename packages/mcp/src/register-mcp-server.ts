@@ -1,7 +1,7 @@
 import { auditOf, forbidden, type Origin, type Principal } from "@shaman/access";
 import { recordAudit } from "@shaman/audit";
 import { isUniqueViolation, type Db, type Tx } from "@shaman/db";
-import { err, newId, ok, Secret, userError, type Result } from "@shaman/kernel";
+import { err, invalidInput, newId, ok, Secret, userError, type Result } from "@shaman/kernel";
 import type { Outbound } from "@shaman/outbound";
 import { seal, secretIdentity, type SecretKeys } from "@shaman/secrets";
 import { z } from "zod";
@@ -81,7 +81,7 @@ export const registerMcpServer = async (
 ): Promise<Result<{ readonly serverId: string }>> => {
   if (!principal.can(CREATE, "/mcpServers/")) return err(forbidden(CREATE));
   const parsed = registerMcpServerInput.safeParse(input);
-  if (!parsed.success) return err(userError("invalid_input", z.prettifyError(parsed.error)));
+  if (!parsed.success) return err(invalidInput(parsed.error));
   const { name, transport, stateless, auth } = parsed.data;
   const checked = await deps.checkUrl(parsed.data.url);
   if (!checked.ok) return checked;

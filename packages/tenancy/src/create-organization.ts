@@ -1,7 +1,7 @@
 import type { Origin } from "@shaman/access";
 import { recordAudit } from "@shaman/audit";
 import { isUniqueViolation, type Db } from "@shaman/db";
-import { err, newId, ok, userError, type Result } from "@shaman/kernel";
+import { err, invalidInput, newId, ok, userError, type Result } from "@shaman/kernel";
 import { z } from "zod";
 import { findOrganization } from "./find-organization.ts";
 import { ORGANIZATION_COLUMNS, toOrganization, type Organization, type OrganizationRow } from "./organization.ts";
@@ -26,7 +26,7 @@ export const createOrganization = async (
   input: CreateOrganizationInput,
 ): Promise<Result<Organization>> => {
   const parsed = createOrganizationInput.safeParse(input);
-  if (!parsed.success) return err(userError("invalid_input", z.prettifyError(parsed.error)));
+  if (!parsed.success) return err(invalidInput(parsed.error));
   const { actor, slug, name } = parsed.data;
   const orgId = newId("org");
   try {

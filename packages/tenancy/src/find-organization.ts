@@ -1,5 +1,5 @@
 import type { Db } from "@shaman/db";
-import { err, ok, userError, type Result } from "@shaman/kernel";
+import { err, invalidInput, ok, type Result } from "@shaman/kernel";
 import { z } from "zod";
 import { ORGANIZATION_COLUMNS, toOrganization, type Organization, type OrganizationRow } from "./organization.ts";
 
@@ -34,7 +34,7 @@ export const listOrganizations = async (
   input: ListOrganizationsInput = {},
 ): Promise<Result<OrganizationPage>> => {
   const parsed = listOrganizationsInput.safeParse(input);
-  if (!parsed.success) return err(userError("invalid_input", z.prettifyError(parsed.error)));
+  if (!parsed.success) return err(invalidInput(parsed.error));
   const { first, after } = parsed.data;
   const { rows } = await deps.db.unscoped((tx) =>
     tx.query<OrganizationRow>({

@@ -1,7 +1,7 @@
 import { auditOf, forbidden, resourceSegment, type Principal } from "@shaman/access";
 import { recordAudit } from "@shaman/audit";
 import type { Tx } from "@shaman/db";
-import { err, newId, ok, userError, type Result } from "@shaman/kernel";
+import { err, invalidInput, newId, ok, userError, type Result } from "@shaman/kernel";
 import { z } from "zod";
 import type { TenancyDeps } from "./create-organization.ts";
 
@@ -22,7 +22,7 @@ export type CreateUserInput = z.input<typeof createUserInput>;
  */
 export const ensureUser = async (deps: Pick<TenancyDeps, "db">, input: CreateUserInput): Promise<Result<User>> => {
   const parsed = createUserInput.safeParse(input);
-  if (!parsed.success) return err(userError("invalid_input", z.prettifyError(parsed.error)));
+  if (!parsed.success) return err(invalidInput(parsed.error));
   const { email, name } = parsed.data;
   const user = await deps.db.unscoped(async (tx) => {
     await tx.query({
@@ -63,7 +63,7 @@ export const addMember = async (
 ): Promise<Result<{ readonly role: Role }>> => {
   if (!principal.can(ADD, "/members/")) return err(forbidden(ADD));
   const parsed = addMemberInput.safeParse(input);
-  if (!parsed.success) return err(userError("invalid_input", z.prettifyError(parsed.error)));
+  if (!parsed.success) return err(invalidInput(parsed.error));
   const { userId, role } = parsed.data;
   const user = await deps.db.unscoped((tx) => findUser(tx, { id: userId }));
   if (user === undefined) return err(userError("user_not_found", "There is no such person."));

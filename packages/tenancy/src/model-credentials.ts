@@ -1,7 +1,7 @@
 import { auditOf, forbidden, resourceSegment, type Origin, type Principal } from "@shaman/access";
 import { recordAudit } from "@shaman/audit";
 import type { Db, Tx } from "@shaman/db";
-import { err, newId, ok, Secret, userError, type Result } from "@shaman/kernel";
+import { err, invalidInput, newId, ok, Secret, userError, type Result } from "@shaman/kernel";
 import type { Outbound } from "@shaman/outbound";
 import { seal, secretIdentity, type SecretKeys } from "@shaman/secrets";
 import { z } from "zod";
@@ -71,7 +71,7 @@ export const setModelCredential = async (
 ): Promise<Result<ModelCredential>> => {
   if (!principal.can(SET, "/models/")) return err(forbidden(SET));
   const parsed = setModelCredentialInput.safeParse(input);
-  if (!parsed.success) return err(userError("invalid_input", z.prettifyError(parsed.error)));
+  if (!parsed.success) return err(invalidInput(parsed.error));
   const { provider, kind, baseUrl, key } = parsed.data;
   const origin = await originOf(deps, { kind, baseUrl });
   if (!origin.ok) return origin;

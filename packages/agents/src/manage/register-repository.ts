@@ -1,7 +1,7 @@
 import { auditOf, forbidden, type Origin, type Principal } from "@shaman/access";
 import { recordAudit } from "@shaman/audit";
 import { isUniqueViolation, type Db, type Tx } from "@shaman/db";
-import { err, newId, ok, Secret, userError, type Result } from "@shaman/kernel";
+import { err, invalidInput, newId, ok, Secret, userError, type Result } from "@shaman/kernel";
 import type { GitRemote } from "@shaman/outbound";
 import { seal, secretIdentity, type SecretKeys } from "@shaman/secrets";
 import { z } from "zod";
@@ -90,7 +90,7 @@ export const registerRepository = async (
 ): Promise<Result<{ readonly repositoryId: string }>> => {
   if (!principal.can(CREATE, "/repositories/")) return err(forbidden(CREATE));
   const parsed = registerRepositoryInput.safeParse(input);
-  if (!parsed.success) return err(userError("invalid_input", z.prettifyError(parsed.error)));
+  if (!parsed.success) return err(invalidInput(parsed.error));
   const { name, credential, syncEverySeconds } = parsed.data;
   const branch = checkBranch(parsed.data.branch);
   if (!branch.ok) return branch;

@@ -1,6 +1,6 @@
 import { forbidden, type Principal } from "@shaman/access";
 import type { Db } from "@shaman/db";
-import { err, ok, userError, type Result } from "@shaman/kernel";
+import { err, invalidInput, ok, userError, type Result } from "@shaman/kernel";
 import { z } from "zod";
 import { isTerminal, RUN_STATES } from "../states.ts";
 import { RUN_COLUMNS, type RunView } from "./run-view.ts";
@@ -32,7 +32,7 @@ export const listRuns = async (
 ): Promise<Result<RunPage>> => {
   if (!principal.can(READ, "/runs/")) return err(forbidden(READ));
   const parsed = listRunsInput.safeParse(input);
-  if (!parsed.success) return err(userError("invalid_input", z.prettifyError(parsed.error)));
+  if (!parsed.success) return err(invalidInput(parsed.error));
   const { agent, state, first, after } = parsed.data;
   const values: unknown[] = [principal.orgId];
   const conditions = ["r.org_id = $1"];
