@@ -151,6 +151,78 @@ describe("organizations", () => {
   });
 });
 
+describe("an organization's settings", () => {
+  const settingsOf = async (slug: string) => json(["org", "settings", "--org", slug]);
+
+  test("are changed one by one, marked where they differ, taken back to the default, and audited", async () => {
+    const { slug, orgId } = await givenOrg();
+    const set = (...args: string[]) => shaman(["org", "set", ...args, "--org", slug]);
+    const changed = await set("run.maxCostUsd", "2");
+    expect(changed).toMatchObject({ code: 0, err: "" });
+    expect(changed.out).toContain("run.maxCostUsd is 2 (default 1).");
+    await set("spend.monthlyUsd", "500");
+    await set("prices", '{"openai/gpt-x":{"input":1,"cached":0.1,"output":4}}');
+    await set("prices", '{"openai/gpt-x":{"output":5},"other/y.z":{"input":1,"cached":1,"output":1}}');
+    await set("prices.other/y.z", "default");
+    const overrides = {
+      run: { maxCostUsd: 2 },
+      spend: { monthlyUsd: 500 },
+      prices: { "openai/gpt-x": { input: 1, cached: 0.1, output: 5 } },
+    };
+    expect(await settingsOf(slug)).toMatchObject({ overrides, settings: { ...overrides, retry: { maxAttempts: 3 } } });
+    const { out } = await shaman(["org", "settings", "--org", slug]);
+    expect(out).toMatch(/^SETTING +VALUE +FROM +MAY BE\n/);
+    expect(out).toMatch(/\nrun\.maxCostUsd +2 +set here \(default 1\) +0 to 10000\n/);
+    expect(out).toMatch(/\nrun\.maxSteps +30 +default +whole, 1 to 1000\n/);
+    expect(out).toMatch(/\nprices\.openai\/gpt-x +\{"input":1,"cached":0\.1,"output":5\} +set here/);
+
+    expect((await set("run.maxCostUsd", "default")).out).toContain("run.maxCostUsd is 1 (the default).");
+    expect(await settingsOf(slug)).toMatchObject({ settings: { run: { maxCostUsd: 1 } } });
+    const rows = await database.inspect(
+      "SELECT details FROM audit_log WHERE org_id = $1 AND action = 'organization:update' ORDER BY id",
+      [orgId],
+    );
+    expect(rows).toHaveLength(6);
+    expect(rows[0]).toEqual({ details: { patch: { run: { maxCostUsd: 2 } } } });
+  });
+
+  test("stay as they are where a name or a value is wrong, and the error says what would be right", async () => {
+    const { slug } = await givenOrg();
+    for (const [setting, value, message] of [
+      ["run.maxStep", "5", 'There is no setting "run.maxStep". Did you mean run.maxSteps?'],
+      ["run.maxSteps", "0", "shaman: run.maxSteps: must be a whole number from 1 to 1000.\n"],
+      ["run.maxCostUsd", "-1", "shaman: run.maxCostUsd: must be a number from 0 to 10000.\n"],
+      ["spend.monthlyUsd", "much", "shaman: spend.monthlyUsd: must be a number from 0 to 10000000.\n"],
+      ["prices", "5", "prices: must be a JSON object such as"],
+      ["prices", '{"openai/x":{"input":1}}', "prices.openai/x.output: must be a number"],
+    ] as const) {
+      const refused = await shaman(["org", "set", setting, value, "--org", slug]);
+      expect(refused).toMatchObject({ code: 1, out: "" });
+      expect(refused.err).toContain(message);
+    }
+    expect((await settingsOf(slug))["overrides"]).toEqual({});
+  });
+});
+
+describe("what is given wrongly", () => {
+  test.each([
+    [["mcp", "add", "bad name", "http://127.0.0.1:1"], "name: must be 1 to 64 letters, digits, - or _."],
+    [["key", "create", "k", "--all-agents", "--rate", "-5"], "ratePerSecond: must be at least 0."],
+    [["key", "create", "k".repeat(200), "--all-agents"], "name: must have at most 100 characters."],
+    [["run", "list", "--agent", "x".repeat(600)], "agent: must have at most 512 characters."],
+    [["model", "set-alias", "a/b", "openai/x"], "modelAliases.a/b: must be a name without a slash."],
+    [["model", "set-cache", "40d"], "modelCache.seconds: must be a whole number from 0 to 2592000."],
+    [["model", "set-cache", "long"], "span: must be off, or must be a span such as 60s, 5m or 12h."],
+    [["repo", "add", "https://example.com/x.git", "--name", "a b"], "name: must be 1 to 64 letters, digits, - or _."],
+    [["org", "create", "A_b"], "slug: may hold a-z, 0-9 and - inside, like a host name."],
+  ])("%j is answered with one sentence of ours", async (args, message) => {
+    const { slug } = await givenOrg();
+    const result = await shaman(args[0] === "org" ? args : [...args, "--org", slug]);
+    expect(result).toMatchObject({ out: "", err: `shaman: ${message}\n` });
+    expect(result.code).not.toBe(0);
+  });
+});
+
 describe("API keys", () => {
   test("are created once shown, listed without their secret, rotated with grace, and revoked", async () => {
     const { slug, orgId } = await givenOrg();

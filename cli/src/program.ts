@@ -22,6 +22,8 @@ import { mcpRemove } from "./commands/mcp-remove.ts";
 import { mcpTest } from "./commands/mcp-test.ts";
 import { orgCreate } from "./commands/org-create.ts";
 import { orgList } from "./commands/org-list.ts";
+import { orgSet } from "./commands/org-set.ts";
+import { orgSettings } from "./commands/org-settings.ts";
 import { modelClearCache } from "./commands/model-clear-cache.ts";
 import { modelList } from "./commands/model-list.ts";
 import { modelRecord } from "./commands/model-record.ts";
@@ -45,7 +47,7 @@ import { isFailedAfterOutput } from "./failed-after-output.ts";
 type AddCommand = (parent: Command, cli: Cli) => void;
 
 const GROUPS: readonly { readonly name: string; readonly about: string; readonly commands: readonly AddCommand[] }[] = [
-  { name: "org", about: "organizations", commands: [orgCreate, orgList] },
+  { name: "org", about: "organizations", commands: [orgCreate, orgList, orgSettings, orgSet] },
   { name: "key", about: "API keys", commands: [keyCreate, keyList, keyRotate, keyRevoke] },
   { name: "repo", about: "Git repositories of agents", commands: [repoAdd, repoSync, repoList] },
   { name: "agent", about: "agents", commands: [agentList, agentShow, agentValidate] },

@@ -12,6 +12,7 @@ export {
   type ToolSelection,
 } from "./definition/agent-definition.ts";
 export { DEFAULT_LIMITS, MAXIMUM_LIMITS, type CompleteLimits } from "./definition/agent-limits.ts";
+export { findNearNames } from "./definition/near-name.ts";
 export { parseDefinition, type DefinitionDeps, type ParseScript } from "./definition/parse-definition.ts";
 export { formatProblem, type Problem } from "./definition/problem.ts";
 export { readYaml, type YamlFile } from "./definition/yaml-file.ts";

@@ -1,10 +1,37 @@
 import { auditOf, forbidden, type Origin, type Principal } from "@shaman/access";
 import { recordAudit } from "@shaman/audit";
 import type { Db } from "@shaman/db";
-import { err, ok, userError, type Json, type JsonObject, type Result } from "@shaman/kernel";
+import { err, isJsonObject, ok, userError, type Json, type JsonObject, type Result } from "@shaman/kernel";
 import { changeSettings, readSettings, type OrganizationSettings } from "./organization-settings.ts";
 
+const READ = "organization:read";
 const UPDATE = "organization:update";
+
+const notFound = () => userError("organization_not_found", "There is no such organization.");
+
+export type OrganizationSettingsView = {
+  /** As they hold. */
+  readonly settings: OrganizationSettings;
+  /** What the organization has set, by group and name. */
+  readonly overrides: JsonObject;
+};
+
+/** The settings and which of them the organization has set itself. Needs `organization:read`. Errors: `forbidden`, `organization_not_found`. */
+export const getOrganizationSettings = async (
+  deps: { readonly db: Db },
+  principal: Principal,
+): Promise<Result<OrganizationSettingsView>> => {
+  if (!principal.can(READ, "/organization/")) return err(forbidden(READ));
+  const { rows } = await deps.db.withOrg(principal.orgId, (tx) =>
+    tx.query<{ settings: Json }>({
+      text: "SELECT settings FROM organization WHERE id = $1",
+      values: [principal.orgId],
+    }),
+  );
+  if (rows[0] === undefined) return err(notFound());
+  const stored = rows[0].settings;
+  return ok({ settings: readSettings(stored), overrides: isJsonObject(stored) ? stored : {} });
+};
 
 /**
  * Changes settings: what the patch does not name stays, a null goes back to the default (RFC 7396). Needs
@@ -21,7 +48,7 @@ export const updateOrganizationSettings = async (
       text: "SELECT settings FROM organization WHERE id = $1 FOR UPDATE",
       values: [principal.orgId],
     });
-    if (rows[0] === undefined) return err(userError("organization_not_found", "There is no such organization."));
+    if (rows[0] === undefined) return err(notFound());
     const next = changeSettings(rows[0].settings, patch);
     if (!next.ok) return next;
     await tx.query({

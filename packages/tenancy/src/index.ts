@@ -1,4 +1,4 @@
-export { updateOrganizationSettings } from "./change-settings.ts";
+export { getOrganizationSettings, updateOrganizationSettings } from "./change-settings.ts";
 export { createOrganization, createOrganizationInput, ensureOrganization } from "./create-organization.ts";
 export type { CreateOrganizationInput, TenancyDeps } from "./create-organization.ts";
 export { findOrganization, listOrganizations, listOrganizationsInput, listRetention } from "./find-organization.ts";
@@ -24,6 +24,7 @@ export type { OrganizationDirectory, OrganizationDirectoryDeps } from "./organiz
 export { defaultSettings, modelsNamed, organizationSettings, readSettings } from "./organization-settings.ts";
 export type { OrganizationSettings } from "./organization-settings.ts";
 export type { Organization } from "./organization.ts";
+export { listSettings, SETTING_NAMES, SETTING_TABLES } from "./setting-list.ts";
 export { slugSchema } from "./slug.ts";
 export { tenancyConfig } from "./tenancy-config.ts";
 export type { TenancyConfig } from "./tenancy-config.ts";

@@ -54,7 +54,17 @@ describe("an organization's settings", () => {
   ])("refuse %j and name what is wrong", (patch) => {
     const result = changeSettings({}, patch);
     expect(result.ok ? "" : result.error.code).toBe("invalid_input");
-    expect(result.ok ? "" : result.error.message).toMatch(/at |nrecognized/);
+    expect(result.ok ? "" : result.error.message).toMatch(/^\S+: \D|^it does not know nothing\.$/);
+  });
+
+  test.each([
+    [{ run: { maxSteps: 0 } }, "run.maxSteps: must be a whole number from 1 to 1000."],
+    [{ run: { maxCostUsd: "much" } }, "run.maxCostUsd: must be a number from 0 to 10000."],
+    [{ spend: { monthlyUsd: -1 } }, "spend.monthlyUsd: must be a number from 0 to 10000000."],
+    [{ modelAliases: { "a/b": "openai/x" } }, "modelAliases.a/b: must be a name without a slash."],
+  ])("refuse %j with the setting and its range", (patch, message) => {
+    const result = changeSettings({}, patch);
+    expect(result.ok ? "" : result.error.message).toBe(message);
   });
 
   test.each([null, 7, [], { run: "x" }, { run: { maxSteps: -1 }, future: 1 }])(

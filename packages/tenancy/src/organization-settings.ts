@@ -1,8 +1,15 @@
-import { userError, err, ok, type Json, type JsonObject, type Result } from "@shaman/kernel";
+import { err, invalidInput, ok, type Json, type JsonObject, type Result } from "@shaman/kernel";
 import { z } from "zod";
 
-const whole = (range: { min: number; max: number; standard: number }) =>
-  z.int().min(range.min).max(range.max).default(range.standard);
+const whole = (range: { min: number; max: number; standard: number }) => {
+  const refusal = `must be a whole number from ${range.min} to ${range.max}`;
+  return z.int(refusal).min(range.min, refusal).max(range.max, refusal).default(range.standard);
+};
+
+const amount = (range: { min: number; max: number }) => {
+  const refusal = `must be a number from ${range.min} to ${range.max}`;
+  return z.number(refusal).min(range.min, refusal).max(range.max, refusal);
+};
 
 /** What callers may send and hold. A rate of 0 means no limit. */
 const intake = z.strictObject({
@@ -13,7 +20,7 @@ const intake = z.strictObject({
   openStreamsPerCaller: whole({ min: 1, max: 10_000, standard: 50 }),
   keyRatePerSecond: whole({ min: 0, max: 100_000, standard: 100 }),
   organizationRatePerSecond: whole({ min: 0, max: 100_000, standard: 500 }),
-  rateBurstFactor: z.number().min(1).max(100).default(2),
+  rateBurstFactor: amount({ min: 1, max: 100 }).default(2),
   queuedRuns: whole({ min: 1, max: 10_000_000, standard: 100_000 }),
   runsInFlight: whole({ min: 1, max: 10_000, standard: 50 }),
 });
@@ -24,7 +31,7 @@ const run = z.strictObject({
   maxToolCalls: whole({ min: 0, max: 10_000, standard: 100 }),
   maxDepth: whole({ min: 0, max: 20, standard: 5 }),
   maxTokens: whole({ min: 1, max: 100_000_000, standard: 200_000 }),
-  maxCostUsd: z.number().min(0).max(10_000).default(1),
+  maxCostUsd: amount({ min: 0, max: 10_000 }).default(1),
   timeoutSeconds: whole({ min: 1, max: 86_400, standard: 600 }),
   toolOutputBytes: whole({ min: 1_024, max: 4_194_304, standard: 64_000 }),
   artifactInlineBytes: whole({ min: 1_024, max: 16_777_216, standard: 256_000 }),
@@ -34,11 +41,11 @@ const run = z.strictObject({
 /** What happens after a failure that may pass; an agent's front matter may say otherwise. */
 const retry = z.strictObject({
   maxAttempts: whole({ min: 1, max: 20, standard: 3 }),
-  backoffSeconds: z.number().min(0).max(3_600).default(2),
+  backoffSeconds: amount({ min: 0, max: 3_600 }).default(2),
 });
 
 /** What all runs of the organization together may cost; what a model without a known price costs is not counted. */
-const spend = z.strictObject({ monthlyUsd: z.number().min(0).max(10_000_000).optional() });
+const spend = z.strictObject({ monthlyUsd: amount({ min: 0, max: 10_000_000 }).optional() });
 /** How long things are kept after their run has ended; 0 keeps them. */
 const retention = z.strictObject({
   artifactDays: whole({ min: 0, max: 36_500, standard: 0 }),
@@ -50,7 +57,7 @@ const modelCache = z.strictObject({
   maxAnswers: whole({ min: 1, max: 10_000, standard: 1_000 }),
 });
 
-const usdPerMillion = z.number().min(0).max(1_000_000);
+const usdPerMillion = amount({ min: 0, max: 1_000_000 });
 const MAX_NAMES = 500;
 const MAX_FALLBACKS = 8;
 
@@ -59,6 +66,9 @@ const modelName = z
   .regex(/^[^/\s]+\/\S+$/, "must be provider/model")
   .max(200);
 const atMost = (names: object): boolean => Object.keys(names).length <= MAX_NAMES;
+
+/** The settings that are limits and amounts, by what they are about. */
+export const settingGroups = { intake, run, retry, spend, retention, modelCache };
 
 export const organizationSettings = z.strictObject({
   intake: intake.prefault({}),
@@ -149,12 +159,18 @@ const mergePatch = (target: Json | undefined, patch: Json): Json => {
 const isObject = (value: Json | undefined): value is JsonObject =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
+/** A group of which everything went back to its default is no override. */
+const withoutEmptyGroups = (stored: Json): Json =>
+  isObject(stored)
+    ? Object.fromEntries(Object.entries(stored).filter(([, of]) => !isObject(of) || Object.keys(of).length > 0))
+    : stored;
+
 /**
  * What would be stored after a change: only overrides, a null takes one back to its default. Errors: `invalid_input`
  * that names each setting.
  */
 export const changeSettings = (stored: Json, patch: JsonObject): Result<Json> => {
-  const changed = mergePatch(stored, patch);
+  const changed = withoutEmptyGroups(mergePatch(stored, patch));
   const parsed = organizationSettings.safeParse(changed);
-  return parsed.success ? ok(changed) : err(userError("invalid_input", z.prettifyError(parsed.error)));
+  return parsed.success ? ok(changed) : err(invalidInput(parsed.error));
 };

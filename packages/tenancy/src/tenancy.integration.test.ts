@@ -2,7 +2,7 @@ import { createOperatorPrincipal, type Principal } from "@shaman/access";
 import { unwrap, type Clock } from "@shaman/kernel";
 import { testDatabase, type TestDatabase } from "@shaman/testkit";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { updateOrganizationSettings } from "./change-settings.ts";
+import { getOrganizationSettings, updateOrganizationSettings } from "./change-settings.ts";
 import { createOrganization, ensureOrganization, type TenancyDeps } from "./create-organization.ts";
 import { listOrganizations } from "./find-organization.ts";
 import { addMember, ensureUser } from "./members.ts";
@@ -189,6 +189,18 @@ describe("settings", () => {
     const refused = await updateOrganizationSettings(deps, nobody(organization.id), { run: { maxSteps: 1 } });
     expect(refused.ok ? "ok" : refused.error.code).toBe("forbidden");
     expect(await audited(organization.id)).toHaveLength(1);
+  });
+});
+
+describe("settings, read back", () => {
+  test("tell what holds and what of it the organization has set, to those who may know", async () => {
+    const { organization, operator } = await given();
+    unwrap(await updateOrganizationSettings(deps, operator, { run: { maxSteps: 7 } }));
+    const { settings, overrides } = unwrap(await getOrganizationSettings(deps, operator));
+    expect(settings.run).toMatchObject({ maxSteps: 7, maxDepth: 5 });
+    expect(overrides).toEqual({ run: { maxSteps: 7 } });
+    const refused = await getOrganizationSettings(deps, nobody(organization.id));
+    expect(refused.ok ? "ok" : refused.error.code).toBe("forbidden");
   });
 });
 

@@ -1,0 +1,33 @@
+import { unwrap } from "@shaman/kernel";
+import { getOrganizationSettings, listSettings, updateOrganizationSettings } from "@shaman/tenancy";
+import type { Command } from "commander";
+import { z } from "zod";
+import type { Cli } from "../cli.ts";
+import { addCommand, orgOption } from "../command.ts";
+import { settingPatch } from "../setting-patch.ts";
+import { settingText } from "../setting-text.ts";
+
+export const orgSet = (parent: Command, cli: Cli): void =>
+  addCommand(parent, cli, {
+    signature: "set <setting> <value>",
+    about: "change a setting, such as run.maxCostUsd 2; JSON is merged into prices; default takes one back",
+    options: orgOption,
+    input: z.object({ setting: z.string(), value: z.string() }),
+    run: async ({ org, setting, value }, show) => {
+      const organization = await cli.organization(org);
+      const principal = cli.operatorOf(organization);
+      const patch = settingPatch(setting, value);
+      const deps = { db: cli.db(), origin: cli.origin };
+      unwrap(await updateOrganizationSettings(deps, principal, patch));
+      const view = unwrap(await getOrganizationSettings(deps, principal));
+      const changed = listSettings(view.settings, view.overrides).filter(
+        ({ name }) => name === setting || name.startsWith(`${setting}.`),
+      );
+      const lines = changed.map(({ name, isSet, value: now, standard }) => {
+        const other = isSet ? `default ${settingText(standard)}` : "the default";
+        return `${name} is ${settingText(now)} (${other}).\n`;
+      });
+      const gone = changed.length === 0 ? `${setting} is not set any more.\n` : "";
+      show({ json: view, text: `${lines.join("")}${gone}Servers and workers follow it within 5 seconds.\n` });
+    },
+  });
