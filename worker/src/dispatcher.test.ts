@@ -8,7 +8,6 @@ const wakeUp = (orgId: string, name: string): HeardWakeUp => ({
   name,
   priority: 3,
   data: {},
-  mark: name,
 });
 
 /** Queues of organizations in memory, as the port has them: taking is asynchronous, and an empty queue gives nothing. */
@@ -235,56 +234,6 @@ describe("a dispatcher", () => {
     dispatcher.nudge("b");
     await settle();
     expect([of("a", started), of("b", started)]).toEqual([2, 2]);
-  });
-
-  test("begins at once with what it is told of, takes jobs a moment later, and does nothing twice", async () => {
-    vi.useFakeTimers();
-    onTestFinished(() => void vi.useRealTimers());
-    const { dispatcher, started, takes, add, end, jobsOf } = given({});
-    dispatcher.told(wakeUp("a", "a0"));
-    add("a", "a0");
-    add("a", "a1");
-    dispatcher.nudge("a");
-    await settle();
-    expect([started, takes]).toEqual([["a0"], []]);
-    end("a0");
-    await vi.advanceTimersByTimeAsync(20);
-    await settle();
-    expect([started, jobsOf("a"), dispatcher.running()]).toEqual([["a0", "a1"], [], 1]);
-  });
-
-  test("tries again by the job what it was told of and could not do", async () => {
-    vi.useFakeTimers();
-    onTestFinished(() => void vi.useRealTimers());
-    const { dispatcher, started, errors, open, add } = given({});
-    dispatcher.told(wakeUp("a", "a0"));
-    add("a", "a0");
-    open.get("a0")?.reject(new Error("the database is away"));
-    await vi.advanceTimersByTimeAsync(20);
-    await settle();
-    expect([errors.length, started]).toEqual([1, ["a0", "a0"]]);
-  });
-
-  test("does not begin with what it is told of while it has work, another waits, its cap is reached or it drains", async () => {
-    const busy = given({ a: 4 }, { slots: 10 });
-    busy.dispatcher.nudge("a");
-    await settle();
-    busy.dispatcher.told(wakeUp("a", "told"));
-    expect(busy.started).not.toContain("told");
-
-    const capped = given({}, { cap: 2, elsewhere: () => 2 });
-    capped.dispatcher.told(wakeUp("a", "told"));
-    expect(capped.started).toEqual([]);
-
-    const waited = given({});
-    waited.dispatcher.nudge("b");
-    waited.dispatcher.told(wakeUp("a", "told"));
-    expect(waited.started).toEqual([]);
-
-    const draining = given({});
-    await draining.dispatcher.drain();
-    draining.dispatcher.told(wakeUp("a", "told"));
-    expect(draining.started).toEqual([]);
   });
 
   test("gives its slots back when the queue is away or the work fails, and goes on", async () => {

@@ -4,8 +4,6 @@ import type { HeardWakeUp, JobQueue, TakenJob } from "@shaman/queue";
 export type Dispatcher = {
   /** There may be a job of this organization. */
   readonly nudge: (orgId: string) => void;
-  /** This wake-up has a job, or will have in a moment. Whoever has little to do begins with it before taking the job. */
-  readonly told: (wakeUp: HeardWakeUp) => void;
   /** Takes nothing new from now on; resolves when nothing is running. */
   readonly drain: () => Promise<void>;
   /** How many runs are worked on, of all organizations or of one. */
@@ -24,10 +22,6 @@ export type DispatcherDeps = {
 };
 
 const RETRY_MS = 500;
-/** A worker with fewer runs than this begins with what it is told of; each idle one does, and all but one of them in vain. */
-const IDLE_BELOW = 4;
-const TAKEN_SOON_MS = 20;
-const MARKS_KEPT = 1_000;
 
 /**
  * Serves all organizations' queues from one process, in turn. While another organization waits, none holds more than
@@ -38,10 +32,6 @@ export const createDispatcher = (deps: DispatcherDeps): Dispatcher => {
   const ready = new Set<string>();
   // Organizations whose queue is being asked.
   const asking = new Set<string>();
-  // Marks of wake-ups that were begun when they were told of; their jobs are still to come. Others may take those.
-  const begun = new Set<string>();
-  // Organizations whose jobs are of runs begun in this way: they are taken off the queue a moment later.
-  const takenSoon = new Set<string>();
   const held = createTally();
   // Organizations whose queue could not be asked and will be again.
   const retrying = new Set<string>();
@@ -82,8 +72,6 @@ export const createDispatcher = (deps: DispatcherDeps): Dispatcher => {
     try {
       await deps.execute(wakeUp);
     } catch (error) {
-      // Its job, where that is still to come, is another attempt.
-      begun.delete(wakeUp.mark);
       deps.onError(error);
     } finally {
       release(wakeUp.orgId);
@@ -91,21 +79,17 @@ export const createDispatcher = (deps: DispatcherDeps): Dispatcher => {
     }
   };
 
-  /** Starts what the job woke, the first of it in the slot that is reserved. Gives whether that is still free, and the rest. */
-  const startAll = ({ orgId, wakeUps }: TakenJob): { readonly reserved: boolean; readonly rest: HeardWakeUp[] } => {
-    let reserved = true;
-    const rest: HeardWakeUp[] = [];
-    for (const wakeUp of wakeUps) {
-      if (begun.delete(wakeUp.mark)) continue;
-      if (!reserved && !mayStart(orgId)) {
-        rest.push(wakeUp);
-        continue;
+  /** Starts what the job woke as far as there are slots; that of the first is reserved. Gives the rest. */
+  const startAll = ({ orgId, wakeUps }: TakenJob): readonly HeardWakeUp[] => {
+    if (wakeUps.length === 0) release(orgId);
+    for (const [i, wakeUp] of wakeUps.entries()) {
+      if (i > 0) {
+        if (!mayStart(orgId)) return wakeUps.slice(i);
+        held.add(orgId);
       }
-      if (!reserved) held.add(orgId);
-      reserved = false;
       void start(wakeUp);
     }
-    return { reserved, rest };
+    return [];
   };
 
   /** Takes one job after the other until the queue is empty or no slot is left. A slot is reserved before each take. */
@@ -118,14 +102,14 @@ export const createDispatcher = (deps: DispatcherDeps): Dispatcher => {
       while (job !== undefined) {
         // Whoever just got a slot stands behind all who wait, also those who came while its queue was asked.
         if (ready.delete(orgId)) ready.add(orgId);
-        const started = startAll(job);
-        reserved = started.reserved;
-        const takeNext = reserved || mayStart(orgId);
-        if (takeNext && !reserved) held.add(orgId);
+        reserved = false;
+        const rest = startAll(job);
+        const takeNext = mayStart(orgId);
+        if (takeNext) held.add(orgId);
         reserved = takeNext;
         nudgesBefore = nudges;
         // What cannot be given back is found by the sweep.
-        if (started.rest.length > 0) await deps.queue.giveBack(started.rest).catch(deps.onError);
+        if (rest.length > 0) await deps.queue.giveBack(rest).catch(deps.onError);
         job = await job.finish({ takeNext });
       }
       if (reserved && nudges === nudgesBefore) ready.delete(orgId);
@@ -153,32 +137,12 @@ export const createDispatcher = (deps: DispatcherDeps): Dispatcher => {
   const nudge = (orgId: string): void => {
     if (draining) return;
     nudges += 1;
-    // The job is that of a run at work here, and taking it is in no hurry.
-    if (takenSoon.has(orgId)) return;
     ready.add(orgId);
     pump();
   };
 
-  const told = (wakeUp: HeardWakeUp): void => {
-    const { orgId, mark } = wakeUp;
-    if (held.total() >= IDLE_BELOW || othersWait(orgId) || !mayStart(orgId)) return nudge(orgId);
-    held.add(orgId);
-    begun.add(mark);
-    const [oldest] = begun;
-    if (oldest !== undefined && begun.size > MARKS_KEPT) begun.delete(oldest);
-    void start(wakeUp);
-    if (takenSoon.has(orgId)) return;
-    const take = (): void => {
-      takenSoon.delete(orgId);
-      nudge(orgId);
-    };
-    takenSoon.add(orgId);
-    setTimeout(take, TAKEN_SOON_MS).unref();
-  };
-
   return {
     nudge,
-    told,
     running: (orgId) => (orgId === undefined ? held.total() : held.of(orgId)),
     drain: () => {
       draining = true;

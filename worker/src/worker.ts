@@ -170,7 +170,7 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
     const ended = await endStrays({ db });
     if (ended > 0) log.info("strays_ended", { runs: ended });
   };
-  await queue.listen({ onAdded: jobs.nudge, onTold: jobs.told });
+  await queue.onAdded(jobs.nudge);
   const commands = await watchCommands({ db, fanOut, held, log });
   await lookForWaiting();
   every("repositories", DUE_POLL_MS, { ...periodic, work: () => enqueueDueRepositories({ db, queue }) });

@@ -116,7 +116,7 @@ const givenRun = async (leaseMs = 60_000): Promise<LeasedRun> => {
     addAgain: async () => undefined,
     take: async () => undefined,
     giveBack: async () => undefined,
-    listen: async () => undefined,
+    onAdded: async () => undefined,
     close: async () => undefined,
   };
   const accepted = await acceptMessage(

@@ -1,7 +1,7 @@
 import { newId, Secret } from "@shaman/kernel";
 import { startRedis, testDatabase, whenSeen, type RedisServer, type TestDatabase } from "@shaman/testkit";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { JobQueue, QueueEars } from "./job-queue.ts";
+import type { JobQueue } from "./job-queue.ts";
 import { createPostgresJobQueue } from "./postgres-job-queue.ts";
 import { createRedisJobQueue } from "./redis-job-queue.ts";
 import type { HeardWakeUp, WakeUp } from "./wake-up.ts";
@@ -53,9 +53,6 @@ describe.each(["postgres", "redis"])("the job queue on %s", (backend) => {
   const takeAll = async (orgId: string): Promise<readonly HeardWakeUp[]> => (await takeJobs(orgId)).flat();
   const idsOf = (wakeUps: readonly HeardWakeUp[]): readonly string[] =>
     wakeUps.map(({ data }) => (typeof data === "object" && data !== null && "runId" in data ? String(data.runId) : ""));
-  const quiet = { onAdded: () => undefined, onTold: () => undefined };
-  /** Listens for word of any kind; gives the organizations that it was about. */
-  const hear = (tell: (orgId: string) => void): QueueEars => ({ onAdded: tell, onTold: ({ orgId }) => tell(orgId) });
 
   test("gives each job once, to whoever takes it, with what it holds", async () => {
     const orgId = newId("org");
@@ -104,22 +101,6 @@ describe.each(["postgres", "redis"])("the job queue on %s", (backend) => {
     expect((await takeJobs(orgId)).map(idsOf)).toEqual([["urgent-1"], ["b-1", "c-1"], ["d-1"]]);
   });
 
-  test("tells of a lone wake-up with all it holds, and of no delayed one", async () => {
-    const orgId = newId("org");
-    const told: HeardWakeUp[] = [];
-    await openQueue(true).listen({ ...quiet, onTold: (wakeUp) => void told.push(wakeUp) });
-    await worker.add(jobOf(orgId, "later-1", { delayMs: 3_600_000 }));
-    await Promise.all(["a-1", "b-1"].map((id) => worker.add(jobOf(orgId, id))));
-    await worker.add(jobOf(orgId, "lone-1"));
-    await whenSeen("the lone wake-up", () => (told.length > 0 ? true : undefined));
-    expect(told).toMatchObject([
-      { orgId, jobId: "lone-1", name: "run.execute", priority: 3, data: { runId: "lone-1", wake: 1 } },
-    ]);
-    const taken = await takeAll(orgId);
-    expect(idsOf(taken)).toEqual(["a-1", "b-1", "lone-1"]);
-    expect(taken.at(-1)).toEqual(told[0]);
-  });
-
   test("keeps organizations apart, and a delayed job until its time", async () => {
     const [orgId, other] = [newId("org"), newId("org")];
     await worker.add(jobOf(orgId, "a-1"));
@@ -130,20 +111,20 @@ describe.each(["postgres", "redis"])("the job queue on %s", (backend) => {
 
   test("keeps a job of a process that ends right after it has added it, and tells others", async () => {
     const orgId = newId("org");
-    const told = new Set<string>();
-    await openQueue(true).listen({ ...quiet, onTold: ({ jobId }) => void told.add(jobId) });
+    const told: string[] = [];
+    await openQueue(true).onAdded((id) => void told.push(id));
     const leaving = openQueue(false);
     await leaving.add(jobOf(orgId, "first"));
     void leaving.add(jobOf(orgId, "last"));
     open.splice(open.indexOf(leaving), 1);
     await leaving.close();
     expect(idsOf(await takeAll(orgId))).toEqual(["first", "last"]);
-    await whenSeen("word of the last one", () => (told.has("last") ? true : undefined));
+    await whenSeen("both announcements", () => (told.filter((id) => id === orgId).length === 2 ? true : undefined));
   });
 
   test("tells a process which organization got a job from another one", async () => {
     const [orgId, told] = [newId("org"), new Set<string>()];
-    await worker.listen(hear((id) => void told.add(id)));
+    await worker.onAdded((id) => void told.add(id));
     const producer = openQueue(false);
     // A producer on Redis refuses while it is not connected yet.
     await whenSeen("an added job", () =>

@@ -1,6 +1,6 @@
 import { type BackendFactory, type IQueueBackend, type Job, Queue, Worker } from "bullmq";
 import { settledWithin } from "./settled-within.ts";
-import { fromJob, marked, MAX_TOGETHER, toJob, type HeardWakeUp, type WakeUp } from "./wake-up.ts";
+import { fromJob, MAX_TOGETHER, toJob, type HeardWakeUp, type WakeUp } from "./wake-up.ts";
 
 /** One job of the queue: the wake-ups that were added together. */
 export type TakenJob = {
@@ -8,14 +8,6 @@ export type TakenJob = {
   readonly wakeUps: readonly HeardWakeUp[];
   /** Removes it from the queue and, if there is another of this organization, takes that one. */
   readonly finish: (options: { readonly takeNext: boolean }) => Promise<TakenJob | undefined>;
-};
-
-/** What is told of a new job, one or the other or both, by any process. Not reliable: take from time to time by yourself. */
-export type QueueEars = {
-  /** The organization got a job. */
-  readonly onAdded: (orgId: string) => void;
-  /** A lone wake-up that is in the queue or will be in a moment: whoever has nothing else to do can begin with it. */
-  readonly onTold: (wakeUp: HeardWakeUp) => void;
 };
 
 export type JobQueue = {
@@ -27,7 +19,8 @@ export type JobQueue = {
   readonly take: (orgId: string) => Promise<TakenJob | undefined>;
   /** Puts back what was taken with others and cannot be begun here. It comes before its equals. */
   readonly giveBack: (wakeUps: readonly HeardWakeUp[]) => Promise<void>;
-  readonly listen: (ears: QueueEars) => Promise<void>;
+  /** Tells which organization got a job, from any process. Not reliable: take from time to time by yourself. */
+  readonly onAdded: (handler: (orgId: string) => void) => Promise<void>;
   readonly close: () => Promise<void>;
 };
 
@@ -58,16 +51,10 @@ type BullWorker = Worker<unknown, null, string, IQueueBackend>;
 /** Where the queues are. */
 export type Backing = {
   readonly factory: BackendFactory;
-  /** Tells that an add is on its way, with the wake-up where it is a lone one. */
-  readonly announce: (orgId: string, about: Announced) => Promise<void>;
-  readonly listen: JobQueue["listen"];
+  /** Tells that an add is on its way, in order behind it. */
+  readonly announce: (orgId: string, added: Promise<unknown>) => Promise<void>;
+  readonly onAdded: JobQueue["onAdded"];
   readonly close: () => Promise<void>;
-};
-
-export type Announced = {
-  /** The job's wake-up, where it is a lone one and due now. */
-  readonly lone: HeardWakeUp | undefined;
-  readonly added: Promise<unknown>;
 };
 
 /** Wake-ups that are added in one turn of the event loop, and what came of it. */
@@ -119,14 +106,14 @@ export const createJobQueue = (options: JobQueueOptions, backing: Backing): JobQ
   const turn = new Map<string, Adding>();
   const add = (wakeUp: WakeUp): Promise<void> => {
     const { delayMs = 0 } = wakeUp;
-    if (delayMs > 0) return keepUntilAdded(addJob([marked(wakeUp)], { delayMs }));
+    if (delayMs > 0) return keepUntilAdded(addJob([wakeUp], { delayMs }));
     const key = `${wakeUp.orgId} ${wakeUp.priority}`;
     const same = turn.get(key);
     if (same !== undefined && same.wakeUps.length < MAX_TOGETHER) {
-      same.wakeUps.push(marked(wakeUp));
+      same.wakeUps.push(wakeUp);
       return same.added;
     }
-    const wakeUps: Adding["wakeUps"] = [marked(wakeUp)];
+    const wakeUps: Adding["wakeUps"] = [wakeUp];
     const send = async (): Promise<void> => {
       await endOfTurn();
       if (turn.get(key)?.wakeUps === wakeUps) turn.delete(key);
@@ -151,8 +138,7 @@ export const createJobQueue = (options: JobQueueOptions, backing: Backing): JobQ
       removeOnFail: true,
       ...(delayMs !== undefined && { delay: delayMs }),
     });
-    const lone = wakeUps.length === 1 && delayMs === undefined ? wakeUps[0] : undefined;
-    await Promise.all([added, backing.announce(orgId, { lone, added })]);
+    await Promise.all([added, backing.announce(orgId, added)]);
   };
 
   const taken = (orgId: string, job: Job | undefined): TakenJob | undefined => {
@@ -161,7 +147,9 @@ export const createJobQueue = (options: JobQueueOptions, backing: Backing): JobQ
       const next = await workerOf(orgId).processJob(job, token, () => takeNext);
       return taken(orgId, next ?? undefined);
     };
-    return { orgId, wakeUps: fromJob(orgId, fromBullPriority(job.priority), job.data), finish };
+    const { name, data, id: jobId = "" } = job;
+    const priority = fromBullPriority(job.priority);
+    return { orgId, wakeUps: fromJob({ orgId, priority }, { jobId, name, data }), finish };
   };
 
   return {
@@ -172,13 +160,13 @@ export const createJobQueue = (options: JobQueueOptions, backing: Backing): JobQ
         .remove(wakeUp.jobId)
         .catch(() => 0);
       // By itself, so that its id is the job's.
-      await keepUntilAdded(addJob([marked(wakeUp)]));
+      await keepUntilAdded(addJob([wakeUp]));
     },
     take: async (orgId) => taken(orgId, await workerOf(orgId).getNextJob(token, { block: false })),
     giveBack: async ([first, ...others]) => {
       if (first !== undefined) await keepUntilAdded(addJob([first, ...others], { isAhead: true }));
     },
-    listen: backing.listen,
+    onAdded: backing.onAdded,
     close: async () => {
       await settledWithin(adding, CLOSE_MS);
       await Promise.allSettled([...workers.values()].map((worker) => worker.close(true)));

@@ -3,13 +3,9 @@ import type { Secret } from "@shaman/kernel";
 import { createPostgresBackend, isPgPool } from "bullmq";
 import pg from "pg";
 import { createJobQueue, orgOfQueue, WORKER_OPTIONS, type JobQueue, type JobQueueOptions } from "./job-queue.ts";
-import { fromTold, toTold } from "./wake-up.ts";
 
 /** The channel on which BullMQ's PostgreSQL backend tells the name of a queue that got a job. */
 const BULLMQ_CHANNEL = "bullmq_jobs";
-const TOLD_CHANNEL = "shaman_jobs";
-/** With more than that to tell of, workers are not idle, and it is for nothing. */
-const TELLING_AT_ONCE = 2;
 
 /**
  * A connection that breaks while BullMQ holds it fails what it was doing. Without a listener its error would end the
@@ -55,28 +51,15 @@ export const createPostgresJobQueue = (
     onError,
     onReconnect: () => undefined,
   });
-  let telling = 0;
   return createJobQueue(options, {
     factory: (name) => root.forQueue(name),
-    // BullMQ tells of its jobs by itself, when they are there. A lone wake-up need not wait for that.
-    announce: async (_orgId, { lone }) => {
-      if (lone === undefined || telling >= TELLING_AT_ONCE) return;
-      telling += 1;
-      await pool
-        .query({ name: "tell", text: "SELECT pg_notify($1, $2)", values: [TOLD_CHANNEL, toTold(lone)] })
-        .catch(() => undefined);
-      telling -= 1;
-    },
-    listen: async ({ onAdded, onTold }) => {
-      await listener.listen(TOLD_CHANNEL, (text) => {
-        const wakeUp = fromTold(text);
-        if (wakeUp !== undefined) onTold(wakeUp);
-      });
-      await listener.listen(BULLMQ_CHANNEL, (name) => {
+    // BullMQ tells by itself.
+    announce: () => Promise.resolve(),
+    onAdded: (handler) =>
+      listener.listen(BULLMQ_CHANNEL, (name) => {
         const orgId = orgOfQueue(name);
-        if (orgId !== undefined) onAdded(orgId);
-      });
-    },
+        if (orgId !== undefined) handler(orgId);
+      }),
     close: async () => {
       full?.stop();
       await listener.close();

@@ -1,4 +1,3 @@
-import { randomText } from "@shaman/kernel";
 import { z } from "zod";
 
 /** A wake-up. It holds ids only: what is to be done is in PostgreSQL, and doing it twice must be harmless. */
@@ -13,55 +12,32 @@ export type WakeUp = {
   readonly delayMs?: number;
 };
 
-const heard = z.object({
-  jobId: z.string(),
-  name: z.string(),
-  data: z.unknown(),
-  /** Of this one time that it was added. */
-  mark: z.string(),
-});
-
 /** A wake-up as a worker gets to know it. */
-export type HeardWakeUp = z.infer<typeof heard> & Pick<WakeUp, "orgId" | "priority">;
-
-export const marked = ({ orgId, jobId, name, data, priority }: WakeUp): HeardWakeUp => ({
-  orgId,
-  jobId,
-  name,
-  data,
-  priority,
-  mark: randomText(10),
-});
+export type HeardWakeUp = Pick<WakeUp, "orgId" | "jobId" | "name" | "priority"> & { readonly data: unknown };
 
 /** So that one worker does not get what others could begin with. */
 export const MAX_TOGETHER = 16;
+/** The name of a job of several wake-ups. */
+const SEVERAL = "several";
 
-const jobData = z.object({ wakeUps: z.array(heard) });
-
-/** The job of wake-ups that were added together. A lone one is a job of its own id, so that it can be added but once. */
-export const toJob = ([first, ...others]: readonly [HeardWakeUp, ...HeardWakeUp[]]) => ({
-  jobId: others.length === 0 ? first.jobId : `${first.jobId}+${others.length}`,
-  name: first.name,
-  data: { wakeUps: [first, ...others].map(({ jobId, name, data, mark }) => ({ jobId, name, data, mark })) },
+const several = z.object({
+  wakeUps: z.array(z.object({ jobId: z.string(), name: z.string(), data: z.unknown() })),
 });
 
-/** The wake-ups of a job; none where they cannot be read: what they were to wake is found by the sweep. */
-export const fromJob = (orgId: string, priority: number, data: unknown): readonly HeardWakeUp[] => {
-  const read = jobData.safeParse(data);
-  return read.success ? read.data.wakeUps.map((wakeUp) => ({ ...wakeUp, orgId, priority })) : [];
+type JobContent = Pick<HeardWakeUp, "jobId" | "name" | "data">;
+
+const contentOf = ({ jobId, name, data }: HeardWakeUp): JobContent => ({ jobId, name, data });
+
+/** The job of wake-ups that are added together. A lone one is a job of its own id, so that it is queued but once. */
+export const toJob = ([first, ...others]: readonly [HeardWakeUp, ...HeardWakeUp[]]): JobContent => {
+  if (others.length === 0) return contentOf(first);
+  const wakeUps = [first, ...others].map(contentOf);
+  return { jobId: `${first.jobId}+${others.length}`, name: SEVERAL, data: { wakeUps } };
 };
 
-const told = heard.extend({ orgId: z.string(), priority: z.int() });
-
-/** A wake-up as text for a channel. */
-export const toTold = ({ orgId, jobId, name, data, priority, mark }: HeardWakeUp): string =>
-  JSON.stringify({ orgId, jobId, name, data, priority, mark });
-
-/** The wake-up that such a text tells of; nothing where it cannot be read. */
-export const fromTold = (text: string): HeardWakeUp | undefined => {
-  try {
-    return told.parse(JSON.parse(text));
-  } catch {
-    return undefined;
-  }
+/** The wake-ups of a job; none where they cannot be read: what they were to wake is found by the sweep. */
+export const fromJob = (of: Pick<HeardWakeUp, "orgId" | "priority">, job: JobContent): readonly HeardWakeUp[] => {
+  if (job.name !== SEVERAL) return [{ ...of, ...job }];
+  const read = several.safeParse(job.data);
+  return read.success ? read.data.wakeUps.map((wakeUp) => ({ ...of, ...wakeUp })) : [];
 };

@@ -9,7 +9,7 @@ export const QUIET_QUEUE: JobQueue = {
   addAgain: async () => undefined,
   take: async () => undefined,
   giveBack: async () => undefined,
-  listen: async () => undefined,
+  onAdded: async () => undefined,
   close: async () => undefined,
 };
 
