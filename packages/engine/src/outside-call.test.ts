@@ -165,6 +165,14 @@ describe("what an outside agent writes while it is called", () => {
     expect(noticesOf(begunAgain.events).map(({ append }) => append)).toEqual([false, false]);
   });
 
+  test("comes after word that it was not there and is tried again", async () => {
+    const at = { url: "https://x.test/a2a", binding: "JSONRPC", version: "1.0" } as const;
+    const { events } = await attempt(DONE, {}, [{ kind: "unreachable", remote: {}, at }]);
+    expect(noticesOf(events)).toMatchObject([
+      { level: "warning", message: "JSONRPC 1.0 at https://x.test/a2a is not there; it is tried again" },
+    ]);
+  });
+
   test("is shown as far as a model is given it, and the cut is told", async () => {
     const many = Array.from({ length: 50 }, (_, i) => written("x".repeat(10), i > 0));
     const { events, steps } = await attempt(DONE, { toolOutputBytes: 105 }, many);

@@ -42,6 +42,14 @@ export const appErrorIn = (thrown: unknown): AppError | undefined => {
   return undefined;
 };
 
+/** An address to which a redirect led could not be reached, after the request itself had been answered. */
+export const failedAfterAnswer = (host: string, thrown: unknown): AppError => {
+  const known = appErrorIn(thrown);
+  if (known !== undefined && known.code !== "outbound_failed") return known;
+  const { code, kind, message } = outboundFailed(host, thrown);
+  return new AppError({ code, kind, message, details: { answered: true }, cause: thrown });
+};
+
 const codeOf = (thrown: unknown): string => {
   let current = thrown;
   for (let depth = 0; depth < MAX_CAUSES && current instanceof Error; depth += 1) {

@@ -5,7 +5,14 @@ import { request as undiciRequest, type Dispatcher } from "undici";
 
 import { startDeadline, type Deadline } from "./deadline.ts";
 import type { Guard } from "./guard.ts";
-import { appErrorIn, outboundFailed, outboundRefused, outboundTimedOut, outboundTooLarge } from "./outbound-error.ts";
+import {
+  appErrorIn,
+  failedAfterAnswer,
+  outboundFailed,
+  outboundRefused,
+  outboundTimedOut,
+  outboundTooLarge,
+} from "./outbound-error.ts";
 import { isRedirect, nextHop, type Hop } from "./redirect.ts";
 
 export type OutboundLimits = {
@@ -105,7 +112,10 @@ const follow = async (
 ): Promise<{ readonly hop: Hop; readonly response: Answer }> => {
   let hop = input.first;
   for (let redirects = 0; ; redirects += 1) {
-    const response = await send(deps, hop, input.deadline);
+    const response = await send(deps, hop, input.deadline).catch((thrown: unknown) => {
+      // A request that a redirect has turned into a GET was taken: whoever sends it again should know.
+      throw hop.method === input.first.method ? thrown : failedAfterAnswer(hop.url.host, thrown);
+    });
     if (!isRedirect(response.status) || input.redirect === "manual") return { hop, response };
     response.body.destroy();
     if (input.redirect === "error") throw refuseRedirect(hop.url.host);

@@ -34,7 +34,7 @@ type GivenExternalAgent = {
   readonly target: ExternalTarget;
   readonly deps: ExternalCallDeps;
   readonly health: HealthRecorder;
-  /** Calls it, polling fast. */
+  /** Calls it, polling fast, and soon tired of one that is not there. */
   readonly call: (text: string, more?: CallInput) => AsyncGenerator<ExternalEvent, void, undefined>;
 };
 
@@ -68,7 +68,7 @@ export const startExternalCallScene = async (): Promise<ExternalCallScene> => {
       outbound: way,
       clock: systemClock,
       health,
-      limits: { pollMs: 5, maxPollMs: 20, ...limits },
+      limits: { pollMs: 5, maxPollMs: 20, reconnectMs: 100, ...limits },
     });
     const call: GivenExternalAgent["call"] = (text, { limits = {}, way = outbound, ...rest } = {}) =>
       callExternalAgent(depsBy(way, limits), {

@@ -14,6 +14,7 @@ import {
 import type { WireRequest } from "./dialect.ts";
 import { answerInvalid, deliveredOf, externalError, isTransient, type Delivered } from "./external-error.ts";
 import { readEvent, readTask } from "./read-answer.ts";
+import { createPatience, type Patience } from "./patience.ts";
 import { byAnyWay, createRoute, type Route } from "./route.ts";
 import { sendOnce, sendWire, type WireLimits } from "./wire-request.ts";
 import type { ForeignEvent, ForeignTask, OutgoingMessage } from "./wire-shapes.ts";
@@ -27,7 +28,13 @@ export type ExternalCallDeps = {
   readonly limits?: Partial<ExternalCallLimits>;
 };
 
-export type ExternalCallLimits = WireLimits & AnswerLimits & { readonly pollMs: number; readonly maxPollMs: number };
+export type ExternalCallLimits = WireLimits &
+  AnswerLimits & {
+    readonly pollMs: number;
+    readonly maxPollMs: number;
+    /** How long a call tries an agent again at whose address nothing answers, as while its server starts anew. */
+    readonly reconnectMs: number;
+  };
 
 export type ExternalCall = {
   readonly orgId: string;
@@ -82,6 +89,7 @@ const DEFAULT_LIMITS: ExternalCallLimits = {
   maxBytes: 4 * 1024 * 1024,
   pollMs: 250,
   maxPollMs: 5_000,
+  reconnectMs: 10_000,
 };
 const CANCEL_MS = 5_000;
 const GRACE_MS = 1_000;
@@ -128,14 +136,15 @@ export async function* callExternalAgent(
   const time = abortAfter(call.deadline - deps.clock.now(), call.signal);
   const figures = startFigures(deps, call);
   const answer = createAnswerState(limits, expectedOf(call));
+  const { deadline } = call;
+  const patience = createPatience({ clock: deps.clock, totalMs: limits.reconnectMs, deadline, signal: time.signal });
   let session: Session | undefined;
   try {
-    const { orgId, target } = call;
-    const agent = unwrap(await deps.directory.open({ orgId, target, signal: time.signal }));
+    const agent = await openAgent(deps, call, { patience, signal: time.signal });
     figures.opened(agent);
-    session = openSession(deps, call, { agent, answer, limits, signal: time.signal });
+    session = openSession(deps, call, { agent, answer, limits, patience, signal: time.signal });
     for await (const event of follow(session)) {
-      if (event.kind !== "fallback") figures.answered();
+      if (event.kind !== "fallback" && event.kind !== "unreachable") figures.answered();
       yield event;
     }
     const settled = answer.settled();
@@ -159,6 +168,20 @@ export async function* callExternalAgent(
     time.clear();
   }
 }
+
+/** Finds the agent with its card, which may be at the very server that is away. */
+const openAgent = async (
+  deps: ExternalCallDeps,
+  { orgId, target }: ExternalCall,
+  { patience, signal }: Pick<Session, "patience" | "signal">,
+): Promise<OpenedExternalAgent> => {
+  for (;;) {
+    const opened = await deps.directory.open({ orgId, target, signal });
+    if (opened.ok) return opened.value;
+    if (!patience.mayWait(opened.error)) throw opened.error;
+    await patience.wait();
+  }
+};
 
 /** Before the agent's card and interface were found, nothing was sent by this call. */
 const deliveredWith = (
@@ -218,6 +241,7 @@ type Session = {
   readonly route: Route;
   readonly answer: AnswerState;
   readonly limits: ExternalCallLimits;
+  readonly patience: Patience;
   readonly signal: AbortSignal;
   readonly timeLeftMs: () => number;
 };
@@ -225,7 +249,7 @@ type Session = {
 const openSession = (
   deps: ExternalCallDeps,
   call: ExternalCall,
-  input: Pick<Session, "agent" | "answer" | "limits" | "signal">,
+  input: Pick<Session, "agent" | "answer" | "limits" | "patience" | "signal">,
 ): Session => ({
   ...input,
   call,
@@ -263,15 +287,38 @@ async function* begin(session: Session): AsyncGenerator<ExternalProgress, void, 
 /** Reads the task as it is; true when it waits for the very message of this call, of which it knows nothing. */
 async function* lookAgain(session: Session): AsyncGenerator<ExternalProgress, boolean, undefined> {
   const { call, answer } = session;
-  const task = await getTask(session, REENTRY_HISTORY);
+  const task = yield* patiently(session, () => getTask(session, REENTRY_HISTORY));
   yield* answer.absorb({ kind: "task", task });
   const knowsMessage = task.history.some(({ messageId }) => messageId === call.message.messageId);
   return call.taskId !== undefined && answer.settled()?.kind === "interrupted" && !knowsMessage;
 }
 
+/** Asks again while nothing answers at the agent's address. For what may be repeated then. */
+async function* patiently<T>(session: Session, ask: () => Promise<T>): AsyncGenerator<ExternalProgress, T, undefined> {
+  for (;;) {
+    try {
+      return await ask();
+    } catch (thrown) {
+      if (!(yield* waitAfter(session, thrown))) throw thrown;
+    }
+  }
+}
+
+/** Waits for an agent that is not there, and begins again with the interface that its card prefers. False: not worth it. */
+async function* waitAfter(
+  { answer, patience, route, signal }: Session,
+  thrown: unknown,
+): AsyncGenerator<ExternalProgress, boolean, undefined> {
+  if (signal.aborted || !patience.mayWait(thrown)) return false;
+  if (patience.isFresh()) yield { kind: "unreachable", remote: answer.remote(), at: route.way().interface };
+  await patience.wait();
+  route.startOver();
+  return true;
+}
+
 /**
- * Sends the message by the interface in use, and by the next one only where it certainly did not arrive: it never goes out
- * twice while its outcome is unknown, and always under the same id.
+ * Sends the message by the interface in use, and by the next one, or again after a pause, only where it certainly did not
+ * arrive: it never goes out twice while its outcome is unknown, and always under the same id.
  */
 async function* send(session: Session): AsyncGenerator<ExternalProgress, void, undefined> {
   const { answer, route, signal } = session;
@@ -279,9 +326,10 @@ async function* send(session: Session): AsyncGenerator<ExternalProgress, void, u
     try {
       return yield* sendOneWay(session);
     } catch (thrown) {
+      if (signal.aborted || answer.hasBegun()) throw thrown;
       const from = route.way().interface;
-      if (signal.aborted || answer.hasBegun() || !route.fallBack(thrown)) throw thrown;
-      yield { kind: "fallback", remote: answer.remote(), from, to: route.way().interface };
+      if (route.fallBack(thrown)) yield { kind: "fallback", remote: answer.remote(), from, to: route.way().interface };
+      else if (!(yield* waitAfter(session, thrown))) throw thrown;
     }
   }
 }
@@ -300,8 +348,19 @@ async function* sendOneWay(session: Session): AsyncGenerator<ExternalProgress, v
     if (!isTransient(thrown)) throw thrown;
     if (call.taskId === undefined && answer.remote().taskId !== undefined) return;
     if (call.taskId === undefined || deliveredOf(thrown) === "no") throw thrown;
-    const isLost = yield* lookAgain(session);
-    if (isLost) throw thrown;
+    // What is known of the message stays as it is, also where the task cannot be asked for.
+    const isKnown = yield* knowsMessage(session);
+    if (!isKnown) throw thrown;
+  }
+}
+
+/** Whether the task that the message answers can be asked for, and has moved on or knows the message. Other errors stand. */
+async function* knowsMessage(session: Session): AsyncGenerator<ExternalProgress, boolean, undefined> {
+  try {
+    return !(yield* lookAgain(session));
+  } catch (thrown) {
+    if (session.signal.aborted || !(thrown instanceof AppError) || deliveredOf(thrown) === "maybe") throw thrown;
+    return false;
   }
 }
 

@@ -88,17 +88,33 @@ const NOT_CONNECTED = new Set([
   "CERT_HAS_EXPIRED",
   "ERR_TLS_CERT_ALTNAME_INVALID",
 ]);
+/** Of those, what passes when a server that is being started again listens, or its network is back. */
+const PASSING = new Set(["ECONNREFUSED", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH"]);
+/** As Node says that a connection ended in its TLS handshake, which has the code of any other reset. */
+const NO_HANDSHAKE = /before secure TLS connection was established/;
 const MAX_CAUSES = 6;
 
-/** Whether an error of the way out means that no connection was made, or none that was trusted. */
-const isUnconnected = (error: unknown): boolean => {
+const causesOf = (error: unknown): readonly Error[] => {
+  const causes: Error[] = [];
   let current = error;
-  for (let depth = 0; depth < MAX_CAUSES && current instanceof Error; depth += 1) {
-    if ("code" in current && typeof current.code === "string" && NOT_CONNECTED.has(current.code)) return true;
+  while (causes.length < MAX_CAUSES && current instanceof Error) {
+    causes.push(current);
     current = current.cause;
   }
-  return false;
+  return causes;
 };
+
+const hasCode = (error: Error, codes: ReadonlySet<string>): boolean =>
+  "code" in error && typeof error.code === "string" && codes.has(error.code);
+
+/** Whether an error of the way out means that no connection was made, or none that was trusted. */
+const isUnconnected = (error: AppError): boolean =>
+  error.details?.["answered"] !== true &&
+  causesOf(error).some((cause) => hasCode(cause, NOT_CONNECTED) || NO_HANDSHAKE.test(cause.message));
+
+/** Whether there was no connection, so that nothing was processed, and there may soon be one. */
+export const isMomentarilyAway = (error: AppError): boolean =>
+  isUnconnected(error) && causesOf(error).some((cause) => hasCode(cause, PASSING) || NO_HANDSHAKE.test(cause.message));
 
 /** What is known about the message after this error. */
 export const deliveredOf = (error: AppError): Delivered => {

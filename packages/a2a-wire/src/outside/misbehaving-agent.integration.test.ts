@@ -1,4 +1,5 @@
 import { createServer, type IncomingHttpHeaders, type ServerResponse } from "node:http";
+import { createServer as createTcpServer } from "node:net";
 import type { AddExternalAgentInput } from "@shaman/external";
 import { Secret } from "@shaman/kernel";
 import { createOutbound, type Outbound } from "@shaman/outbound";
@@ -53,7 +54,7 @@ const chunk = (text: string, append = false) => ({
   artifactUpdate: { ...IDS, artifact: { artifactId: "a", parts: [{ text }] }, append },
 });
 
-const answer = (asked: Asked, outgoing: ServerResponse, result: unknown): void => {
+const answer = (asked: Pick<Asked, "id">, outgoing: ServerResponse, result: unknown): void => {
   outgoing.writeHead(200, { "content-type": "application/json" });
   outgoing.end(JSON.stringify({ jsonrpc: "2.0", id: asked.id, result }));
 };
@@ -417,6 +418,129 @@ describe("an interface that is not there", () => {
     const probe = await probeExternalAgent(deps, { orgId, target, signal });
     expect(probe).toMatchObject({ ok: true, value: { interface: { url: `${agent.origin}/second` } } });
     expect(agent.methods()).toEqual(["GetTask", "CancelTask", "GetTask"]);
+  });
+});
+
+describe("an agent whose server is away for a moment", () => {
+  const PATIENT = { reconnectMs: 10_000 };
+
+  /** An agent at whose address nothing answers until `comeBack`. */
+  const givenAway = async () => {
+    const port = await freePort();
+    const away = await givenAgent({}, { interface: { url: `http://127.0.0.1:${port}/rpc` } });
+    const bodies: string[] = [];
+    const server = createServer((incoming, outgoing) => {
+      let body = "";
+      incoming.on("data", (data) => (body += String(data)));
+      incoming.on("end", () => {
+        bodies.push(body);
+        answer({ id: rpcBody.parse(JSON.parse(body)).id }, outgoing, { task: task("COMPLETED") });
+      });
+    });
+    closers.push(() => new Promise((resolve) => server.close(resolve)));
+    return { ...away, bodies, comeBack: () => void server.listen(port, "127.0.0.1") };
+  };
+
+  test("gets the message when it is back, once, and whoever follows is told of the waiting once", async () => {
+    const agent = await givenAway();
+    const reading = readCall(agent.call({ limits: PATIENT }));
+    setTimeout(agent.comeBack, 500);
+    const { seen, outcome } = await reading;
+    expect(outcome).toMatchObject({ kind: "task", state: "completed" });
+    expect(agent.bodies).toHaveLength(1);
+    expect(seen.map(({ kind }) => kind)).toEqual(["unreachable", "progress", "outcome"]);
+  });
+
+  test("is entered again when it is back, instead of being given up", async () => {
+    let polls = 0;
+    const nobody = await freePort();
+    const agent = await givenAgent({ GetTask: (asked, outgoing) => answer(asked, outgoing, task("COMPLETED")) });
+    const refusing: Outbound = {
+      ...scene.outbound,
+      fetchWith: (limits) => (input, init) => {
+        polls += 1;
+        return scene.outbound.fetchWith(limits)(polls === 1 ? `http://127.0.0.1:${nobody}/rpc` : input, init);
+      },
+    };
+    const outcome = await outcomeOf(agent.call({ reentry: IDS, way: refusing, limits: PATIENT }));
+    expect(outcome).toMatchObject({ kind: "task", state: "completed" });
+    expect(agent.methods()).toEqual(["GetTask"]);
+  });
+
+  test("is not waited for beyond the call's end or its deadline, whichever comes first", async () => {
+    const agent = await givenAway();
+    const abort = new AbortController();
+    const reason = new Error("not wanted any more");
+    let endedAt = 0;
+    // In the middle of the third pause.
+    setTimeout(() => {
+      endedAt = Date.now();
+      abort.abort(reason);
+    }, 1_000);
+    await expect(readCall(agent.call({ signal: abort.signal, limits: PATIENT }))).rejects.toBe(reason);
+    expect(Date.now() - endedAt).toBeLessThan(400);
+    endedAt = Date.now() + 600;
+    const late = await outcomeOf(agent.call({ deadline: endedAt, limits: PATIENT }));
+    expect(errorOf(late)).toEqual({ code: "outbound_failed", delivered: "no" });
+    expect(Date.now()).toBeLessThan(endedAt + 400);
+    expect(agent.bodies).toEqual([]);
+  });
+
+  test("gets it too where connections ended before there was a way to say anything", async () => {
+    let connections = 0;
+    const server = createTcpServer((socket) => {
+      connections += 1;
+      socket.destroy();
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    closers.push(() => new Promise((resolve) => server.close(resolve)));
+    const address = server.address();
+    if (address === null || typeof address === "string") throw new Error("no port");
+    const agentAt = (scheme: string) =>
+      givenAgent({}, { interface: { url: `${scheme}://127.0.0.1:${address.port}/rpc` } });
+
+    const encrypted = await agentAt("https");
+    expect(errorOf(await outcomeOf(encrypted.call({ limits: { reconnectMs: 400 } })))).toMatchObject({
+      delivered: "no",
+    });
+    expect(connections).toBe(3);
+
+    connections = 0;
+    const plain = await agentAt("http");
+    expect(errorOf(await outcomeOf(plain.call({ limits: PATIENT })))).toMatchObject({ delivered: "maybe" });
+    expect(connections).toBe(1);
+  });
+
+  test("gets nothing twice that may have arrived: neither an answer it took, nor a message that it led on", async () => {
+    const nowhere = `http://127.0.0.1:${await freePort()}/`;
+    let fetches = 0;
+    const agent = await givenAgent({ SendStreamingMessage: (_asked, outgoing) => void outgoing.destroy() });
+    const dying: Outbound = {
+      ...scene.outbound,
+      fetchWith: (limits) => (input, init) => {
+        fetches += 1;
+        return scene.outbound.fetchWith(limits)(fetches === 1 ? input : nowhere, init);
+      },
+    };
+    const limits = { reconnectMs: 400 };
+    expect(errorOf(await outcomeOf(agent.call({ ...IDS, way: dying, limits })))).toMatchObject({ delivered: "maybe" });
+    expect(agent.methods()).toEqual(["SendStreamingMessage"]);
+
+    const leading = await givenAgent({
+      SendStreamingMessage: (_asked, outgoing) => void outgoing.writeHead(303, { location: nowhere }).end(),
+    });
+    expect(errorOf(await outcomeOf(leading.call({ limits })))).toMatchObject({ delivered: "maybe" });
+    expect(leading.asked).toHaveLength(1);
+  });
+
+  test("is asked by every interface again, from the first one on", async () => {
+    const [first, second] = [await freePort(), await freePort()];
+    const other = { url: `http://127.0.0.1:${second}/rpc`, protocolBinding: "JSONRPC", protocolVersion: "1.0" };
+    const at = { url: `http://127.0.0.1:${first}/rpc` };
+    const agent = await givenAgent({}, { interface: at, others: () => [other] });
+    const { seen } = await readCall(agent.call({ limits: { reconnectMs: 300 } }));
+    const tried = seen.flatMap((event) => (event.kind === "fallback" ? [new URL(event.from.url).port] : []));
+    expect(tried).toEqual([String(first), String(first), String(first)]);
   });
 });
 

@@ -15,6 +15,8 @@ export type Route = {
    * speak its binding, so that certainly nothing came of the request. False: the error stands.
    */
   readonly fallBack: (thrown: unknown) => boolean;
+  /** Goes back to the interface that the card prefers. */
+  readonly startOver: () => void;
 };
 
 /** Begins with the interface that the card prefers (§8.3.2). */
@@ -26,7 +28,7 @@ export const createRoute = (
     interface: one,
     wire: { ...about, agent, dialect: dialectOf(one, agent.card.requiredExtensions) },
   });
-  const others = [...agent.fallbacks];
+  let others = [...agent.fallbacks];
   let way = wayBy(agent.interface);
   return {
     way: () => way,
@@ -36,6 +38,10 @@ export const createRoute = (
       if (next === undefined) return false;
       way = wayBy(next);
       return true;
+    },
+    startOver: () => {
+      others = [...agent.fallbacks];
+      way = wayBy(agent.interface);
     },
   };
 };
