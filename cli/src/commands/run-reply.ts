@@ -1,5 +1,5 @@
-import { unwrap } from "@shaman/kernel";
-import { replyRun, type ReplyRunInput } from "@shaman/runs";
+import { userError, type AppError } from "@shaman/kernel";
+import { replyRun, type RepliedRun, type ReplyRunInput } from "@shaman/runs";
 import { Option, type Command } from "commander";
 import { z } from "zod";
 import type { Cli } from "../cli.ts";
@@ -52,5 +52,25 @@ const decision = (parent: Command, cli: Cli, kind: "approve" | "refuse"): void =
     },
   });
 
-const reply = async (cli: Cli, org: string | undefined, input: ReplyRunInput) =>
-  unwrap(await replyRun(commandDeps(cli), cli.operatorOf(await cli.organization(org)), input));
+const reply = async (cli: Cli, org: string | undefined, input: ReplyRunInput): Promise<RepliedRun> => {
+  const organization = await cli.organization(org);
+  const replied = await replyRun(commandDeps(cli), cli.operatorOf(organization), input);
+  if (replied.ok) return replied.value;
+  const { error } = replied;
+  const hint = otherReply(error, input.kind, organization.slug);
+  throw hint === undefined ? error : userError(error.code, `${error.message} ${hint}`);
+};
+
+const waitsFor = z.object({ runId: z.string(), waitsFor: z.enum(["input", "approval"]) });
+
+/** The command that a run does wait for. */
+const otherReply = (error: AppError, given: ReplyRunInput["kind"], slug: string): string | undefined => {
+  const waits = waitsFor.safeParse(error.details);
+  if (error.code !== "run_not_waiting" || !waits.success) return undefined;
+  const { runId, waitsFor: kind } = waits.data;
+  if (kind === "input") {
+    return given === "answer" ? undefined : `Answer its question: ./shaman run answer ${runId} "<text>" --org ${slug}`;
+  }
+  if (given !== "answer") return undefined;
+  return `Decide about its call: ./shaman run approve ${runId} --org ${slug}, or ./shaman run refuse ${runId} --org ${slug}`;
+};

@@ -14,7 +14,8 @@ export type RepliedRun = { readonly run: RunDetail; readonly waiting: WaitingVie
 /**
  * Answers the question of a suspended run, or decides about the call that it wants approved; its effect shows in the run's
  * events. Needs `run:answer`, `run:approve` or `run:refuse`.
- * Errors: `forbidden`, `run_not_found`, `run_not_waiting` where it does not wait, or for something else.
+ * Errors: `forbidden`, `run_not_found`, `run_not_waiting` where it does not wait, or for something else, with `runId` and
+ * `waitsFor`.
  */
 export const replyRun = async (
   deps: CommandDeps & { readonly origin: Origin },
@@ -67,5 +68,6 @@ const replyOf = (input: ReplyRunInput, waiting: WaitingView): OperatorReply | un
 const notWaiting = (run: RunDetail, wanted: ReplyRunInput["kind"]): AppError => {
   const state = run.waiting === null ? run.state : `waiting for ${run.waiting.kind}`;
   const what = wanted === "answer" ? "an answer" : "a decision";
-  return userError("run_not_waiting", `The run ${run.id} is ${state}: it does not wait for ${what} now.`);
+  const message = `The run ${run.id} is ${state}: it does not wait for ${what} now.`;
+  return userError("run_not_waiting", message, { runId: run.id, waitsFor: run.waiting?.kind ?? null });
 };
