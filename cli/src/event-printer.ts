@@ -22,10 +22,11 @@ const noticeLine = (notice: Notice): string => {
 
 /**
  * Prints a run's events for people: streamed text as it comes, everything else on a line of its own that begins with an
- * arrow.
+ * arrow. What is wrong with an agent's tools as a whole is told once, though every attempt meets it again.
  */
 export const createEventPrinter = (out: (text: string) => void): ((event: RecordedEvent) => void) => {
   let inText = false;
+  const toldProblems = new Set<string>();
   const line = (text: string): void => {
     out(`${inText ? "\n" : ""}→ ${safe(text).replaceAll("\n", " ")}\n`);
     inText = false;
@@ -36,6 +37,11 @@ export const createEventPrinter = (out: (text: string) => void): ((event: Record
     inText = !text.endsWith("\n");
   };
   const notice = (given: Notice): void => {
+    if (given.kind === "problem" && given.position === undefined) {
+      const problem = noticeLine(given);
+      if (toldProblems.has(problem)) return;
+      toldProblems.add(problem);
+    }
     if (given.kind !== "text") return line(noticeLine(given));
     if (given.append !== true) line([given.tool, given.artifact].filter((part) => part !== undefined).join("  "));
     write(given.message ?? "");

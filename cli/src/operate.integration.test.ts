@@ -20,7 +20,7 @@ const AGENTS = {
   "Broken.md": "---\ndescription: Fails\nexposed: true\nmodel: scripted/broken.yaml\n---\nYou fail.\n",
   "broken.yaml": "turns:\n  - error: {status: 400}\n",
   "Cashier.md":
-    "---\ndescription: Charges cards\nexposed: true\nmodel: scripted/cashier.yaml\ntools: [write_artifact]\napproval: [write_artifact]\n---\nYou charge.\n",
+    "---\ndescription: Charges cards\nexposed: true\nmodel: scripted/cashier.yaml\ntools: [write_artifact]\napproval: [write_artifact]\nmcpServers: {mail: '*'}\n---\nYou charge.\n",
   "cashier.yaml": JSON.stringify({
     turns: [
       {
@@ -150,6 +150,11 @@ describe("runs", () => {
     expect(found?.state).toBe("completed");
     const runId = found?.id ?? "";
 
+    const table = (await run(["run", "list", "--agent", "Greeter"])).out;
+    const { apiKeyName } = z.looseObject({ apiKeyName: z.string() }).parse(await json(["run", "show", runId]));
+    expect(table).toMatch(/^ID +AGENT +STATE +BY /);
+    expect(table).toMatch(new RegExp(`${runId} +Greeter +completed +${apiKeyName} `));
+
     const shown = await run(["run", "show", runId]);
     expect(shown.out).toMatch(/state +completed/);
     expect(shown.out).toContain("caller: Ada");
@@ -226,20 +231,48 @@ describe("a run that waits", () => {
       const waiting = z.object({ approvalId: z.string() }).parse((await json(["run", "show", taskId]))["waiting"]);
       const answered = await run(["run", "answer", taskId, "yes"]);
       expect(answered).toMatchObject({ code: 1, out: "" });
-      expect(answered.err).toContain("does not wait for an answer");
+      const { id } = z.object({ id: z.string() }).parse(await json(["run", "show", taskId]));
+      expect(answered.err).toMatch(
+        new RegExp(
+          `does not wait for an answer now. Decide .*: ./shaman run approve ${id} --org ${org.slug}, or .* refuse`,
+        ),
+      );
       const decided = await run(["run", verb, waiting.approvalId, ...args]);
       expect(decided).toMatchObject({ code: 0, err: "" });
       expect(decided.out).toContain("100 EUR");
       const { out } = await ended(taskId);
       expect(out).toContain(text);
       expect(out).toMatch(told);
-      expect((await run(["run", verb, taskId])).err).toContain("does not wait for a decision");
+      expect((await run(["run", "graph", taskId])).out).toContain(
+        verb === "approve" ? '|"2 approved"|' : '|"2 refused"|',
+      );
+      expect((await run(["run", verb, taskId])).err).toMatch(/does not wait for a decision now\.\n$/);
     }
+  });
+
+  test("has each problem of its agent's tools once, in its tail and afterwards, however many attempts met it", async () => {
+    const taskId = await call("Cashier", "approve");
+    expect(await run(["run", "approve", taskId])).toMatchObject({ code: 0, err: "" });
+    const { out } = await ended(taskId);
+    expect(out.match(/problem of Cashier: The MCP server mail is not available/g)).toHaveLength(1);
+    const told = (await run(["run", "tail", taskId, "--json"])).out.match(/"kind":"problem"/g) ?? [];
+    expect(told.length).toBeGreaterThan(1);
+    const tailed = await run(["run", "tail", taskId]);
+    expect(tailed.out.match(/→ problem {2}The MCP server mail is not available/g)).toHaveLength(1);
+    const shown = await json(["run", "show", taskId]);
+    expect(shown["problems"]).toMatchObject([{ position: null, message: expect.stringContaining("mail") }]);
   });
 
   test("with a called agent's question takes an answer, and shows its tree, usage and graph", async () => {
     const taskId = await call("Desk", "go");
     expect((await run(["run", "show", taskId])).out).toMatch(/waits for +an answer to Asker/);
+    for (const verb of ["approve", "refuse"]) {
+      const decided = await run(["run", verb, taskId]);
+      expect(decided).toMatchObject({ code: 1, out: "" });
+      expect(decided.err).toMatch(
+        /does not wait for a decision now\. Answer its question: \.\/shaman run answer run_\w+ /,
+      );
+    }
     expect(await run(["run", "answer", taskId, "XL, please"])).toMatchObject({ code: 0, err: "" });
     const shown = await ended(taskId);
     expect(shown.out).toMatch(/2 +Desk +call +Asker +done/);
@@ -281,6 +314,19 @@ describe("models", () => {
     const unknown = await run(["model", "test", "nobody/x"]);
     expect(unknown).toMatchObject({ code: 1, out: "" });
     expect(unknown.err).toContain('no model provider "nobody"');
+    expect(unknown.err).toContain(`./shaman model set-key nobody --base-url https://…/v1 --org ${org.slug}\n`);
+  });
+
+  test("without the key that their provider wants name the command that sets it", async () => {
+    const missing = await run(["model", "test", "anthropic/claude-haiku-4-5"]);
+    expect(missing).toMatchObject({ code: 1, out: "" });
+    expect(missing.err).toMatch(/: \.\/shaman model set-key anthropic --org \S+\n$/);
+    const server = await startModelServer({ wire: "openai", replies: [{ status: 401 }] });
+    await run(["model", "set-key", "keyless", "--base-url", server.baseUrl, "--no-key"]);
+    const refused = await run(["model", "test", "keyless/x"]);
+    expect(refused).toMatchObject({ code: 1, out: "" });
+    expect(refused.err).toMatch(/HTTP 401.* Set the key: \.\/shaman model set-key keyless --base-url \S+ --org \S+\n$/);
+    await server.close();
   });
 });
 

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { textOfParts } from "./run-text.ts";
+import { beganBy, textOfParts } from "./run-text.ts";
 
 test("texts of a message follow each other as they are, everything else stands on a line of its own", () => {
   const parts = [
@@ -10,4 +10,11 @@ test("texts of a message follow each other as they are, everything else stands o
     { text: "End" },
   ];
   expect(textOfParts(parts)).toBe('It waits.\n{"id":1}\n[image/png, 3 bytes]\nEnd');
+});
+
+test("a run was begun by the key that is named, else by the user, else by whom it was told of", () => {
+  const run = { apiKeyName: "Web shop", userName: "Ada", principal: "user:user_1" };
+  expect(beganBy(run)).toBe("Web shop");
+  expect(beganBy({ ...run, apiKeyName: null })).toBe("Ada");
+  expect(beganBy({ ...run, apiKeyName: null, userName: null })).toBe("user:user_1");
 });

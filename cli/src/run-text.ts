@@ -7,6 +7,10 @@ export const stateOf = (run: RunView): string => {
   return run.wakeAt !== null && run.attempts > 0 ? `${run.state}, try ${run.attempts + 1}` : run.state;
 };
 
+/** Who began it: the key by its name, else the user. */
+export const beganBy = (run: Pick<RunView, "apiKeyName" | "userName" | "principal">): string =>
+  run.apiKeyName ?? run.userName ?? run.principal;
+
 export const tokensOf = (run: { readonly inputTokens: number; readonly outputTokens: number }): number =>
   run.inputTokens + run.outputTokens;
 

@@ -72,6 +72,23 @@ describe("a run's tree", () => {
     ]);
   });
 
+  test("shows in its flowchart which tool calls a person approved or refused, and which wait", () => {
+    const approval = (position: number, decision: string | undefined) =>
+      step("a", position, {
+        kind: "approval",
+        name: "charge",
+        state: decision === undefined ? "started" : "done",
+        decision: decision === undefined ? null : { decision, by: "operator:ops" },
+      });
+    const stepList = [approval(1, "approve"), approval(2, "refuse"), approval(3, undefined)];
+    const graph = runGraph({ ...RUN, tasks: [task("a", null, "Desk")], stepList });
+    expect(graph.split("\n").slice(2, -1)).toEqual([
+      '  task1 -.->|"1 approved"| step1(["approval charge"])',
+      '  task1 -.->|"2 refused"| step2(["approval charge"])',
+      '  task1 -.->|"3 started"| step3(["approval charge"])',
+    ]);
+  });
+
   test("is a Mermaid flowchart in which no name can be taken for syntax", () => {
     expect(runGraph(RUN).split("\n")).toEqual([
       "flowchart TD",

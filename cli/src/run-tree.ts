@@ -1,4 +1,5 @@
 import type { FailedCallView, RunDetail, StepView, TreeTask } from "@shaman/runs";
+import { z } from "zod";
 
 /** A step with its place in the run's tree, such as `2.1` for the first step of the agent that step 2 called. */
 export type PlacedStep = StepView & { readonly place: string; readonly agent: string };
@@ -55,6 +56,15 @@ export const usageByTask = ({ tasks, stepList, failedCalls }: Tree): readonly Ta
     };
   });
 
+const decision = z.object({ decision: z.enum(["approve", "refuse"]) });
+const DECIDED = { approve: "approved", refuse: "refused" };
+
+/** An approval that was decided says how; every other step its state. */
+const outcomeOf = (step: StepView): string => {
+  const decided = decision.safeParse(step.decision);
+  return decided.success ? DECIDED[decided.data.decision] : step.state;
+};
+
 /** Mermaid reads quotes, brackets and angle brackets as its own: they go in as entities, everything else as it is. */
 const label = (text: string): string =>
   `"${text.replace(/[^\p{L}\p{N} .,:/_()$-]/gu, (char) => `#${char.codePointAt(0) ?? 32};`)}"`;
@@ -73,7 +83,7 @@ export const runGraph = (run: Tree): string => {
     if (to !== undefined) return [`  ${from} -->|${label(`${step.place} ${step.state}`)}| ${to}`];
     const node = `step${step.place.replaceAll(".", "_")}`;
     const name = step.server === null ? step.name : `${step.server}: ${step.name}`;
-    return [`  ${from} -.->|${label(`${step.place} ${step.state}`)}| ${node}([${label(`${step.kind} ${name}`)}])`];
+    return [`  ${from} -.->|${label(`${step.place} ${outcomeOf(step)}`)}| ${node}([${label(`${step.kind} ${name}`)}])`];
   });
   return ["flowchart TD", ...nodes, ...edges].map((line) => `${line}\n`).join("");
 };

@@ -7,7 +7,7 @@ import { addCommand, moreHint, orgOption, pageInput, pageOptions } from "../comm
 import { runJson } from "../shapes.ts";
 import { table } from "../table.ts";
 import { durationOf, fromNow } from "../time.ts";
-import { cost, stateOf, tokensOf } from "../run-text.ts";
+import { beganBy, cost, stateOf, tokensOf } from "../run-text.ts";
 
 export const runList = (parent: Command, cli: Cli): void =>
   addCommand(parent, cli, {
@@ -33,7 +33,7 @@ export const runList = (parent: Command, cli: Cli): void =>
           { title: "id", cell: (run) => run.id },
           { title: "agent", cell: (run) => run.agent },
           { title: "state", cell: stateOf },
-          { title: "by", cell: (run) => run.principal },
+          { title: "by", cell: beganBy },
           { title: "began", cell: (run) => fromNow(run.createdAt, nowMs) },
           { title: "took", cell: (run) => durationOf(run, nowMs) },
           { title: "steps", cell: (run) => run.steps, right: true },

@@ -1,5 +1,5 @@
 import { unwrap } from "@shaman/kernel";
-import { getRun, type FailedCallView, type RunDetail, type StepView } from "@shaman/runs";
+import { getRun, type FailedCallView, type ProblemView, type RunDetail, type StepView } from "@shaman/runs";
 import type { Command } from "commander";
 import { z } from "zod";
 import { artifactText, withAddresses } from "../artifact-text.ts";
@@ -22,10 +22,10 @@ export const runShow = (parent: Command, cli: Cli): void =>
       const principal = cli.operatorOf(organization);
       const found = unwrap(await getRun({ db: cli.db() }, principal, { id }));
       const run = { ...found, artifacts: withAddresses(cli, organization, found.artifacts) };
-      const { stepList, failedCalls, messages, artifacts, waiting } = run;
+      const { stepList, failedCalls, problems, messages, artifacts, waiting } = run;
       const tasks = usageByTask(run);
       const steps = { stepList: stepList.map(stepJson), failedCalls: failedCalls.map(failedCallJson) };
-      const json = { ...runJson(run), waiting, tasks, ...steps, messages, artifacts };
+      const json = { ...runJson(run), waiting, tasks, ...steps, problems, messages, artifacts };
       show({ json, text: describe(run, cli.clock.now()) });
     },
   });
@@ -44,6 +44,8 @@ const waitingText = ({ waiting }: RunDetail): string | undefined => {
   return `approval ${waiting.approvalId ?? ""} of ${waiting.tool ?? ""} ${JSON.stringify(waiting.arguments)} by ${waiting.agent}`;
 };
 
+const named = (name: string | null, id: string | null): string | null => (name === null ? id : `${name} (${id})`);
+
 const describe = (run: RunDetail, nowMs: number): string => {
   const head = fields([
     ["run", run.id],
@@ -51,8 +53,8 @@ const describe = (run: RunDetail, nowMs: number): string => {
     ["agent", run.agent],
     ["commit", run.commit.slice(0, 12)],
     ["state", stateOf(run)],
-    ["by", run.principal],
-    ["key", run.apiKeyId],
+    ["by", named(run.userName, run.principal)],
+    ["key", named(run.apiKeyName, run.apiKeyId)],
     ["began", run.createdAt.toISOString()],
     ["took", durationOf(run, nowMs)],
     ["tokens", tokensOf(run)],
@@ -92,15 +94,33 @@ const describe = (run: RunDetail, nowMs: number): string => {
     return `${who}: ${safe(textOfMessage(message))}\n`;
   });
   const artifacts = run.artifacts.map(artifactText);
-  const notes = [...run.stepList.flatMap(notesOf), ...run.failedCalls.map((call) => failedCallText(run, call))];
+  const notes = [
+    ...run.problems.filter((problem) => !isToldByStep(run, problem)).map((problem) => problemText(run, problem)),
+    ...run.stepList.flatMap(notesOf),
+    ...run.failedCalls.map((call) => failedCallText(run, call)),
+  ];
   const list = run.stepList.length === 0 ? "No steps yet.\n" : steps;
   return [head, list, ...notes, ...tree, ...messages, ...artifacts].join("\n");
 };
 
-const failedCallText = ({ tasks }: RunDetail, call: FailedCallView): string => {
-  const agent = tasks.find(({ taskId }) => taskId === call.taskId)?.agent ?? "";
+const agentOf = ({ tasks }: RunDetail, taskId: string): string =>
+  tasks.find((task) => task.taskId === taskId)?.agent ?? "";
+
+/** A step that failed has a line of its own, which says why. */
+const isToldByStep = ({ stepList }: RunDetail, { taskId, position, message }: ProblemView): boolean =>
+  stepList.some(
+    (step) => step.taskId === taskId && step.position === position && step.problem?.includes(message) === true,
+  );
+
+const problemText = (run: RunDetail, { taskId, position, tool, message }: ProblemView): string => {
+  const agent = agentOf(run, taskId);
+  const where = position === null ? agent : `step ${position} of ${agent}`;
+  return `problem of ${where}: ${tool === null ? "" : `${safe(tool)}: `}${firstLines(message)}\n`;
+};
+
+const failedCallText = (run: RunDetail, call: FailedCallView): string => {
   const price = cost(call.costUsd) ?? "at an unknown price";
-  return `step ${call.position} of ${agent}: ${call.model} gave no answer, for ${tokensOf(call)} tokens (${price})\n`;
+  return `step ${call.position} of ${agentOf(run, call.taskId)}: ${call.model} gave no answer, for ${tokensOf(call)} tokens (${price})\n`;
 };
 
 const modelNotes = z.object({

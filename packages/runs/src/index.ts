@@ -24,7 +24,7 @@ export { loadSteps } from "./load-steps.ts";
 export { controlRun } from "./manage/control-run.ts";
 export type { ControlledRun, ControlRunInput } from "./manage/control-run.ts";
 export { getRun } from "./manage/get-run.ts";
-export type { FailedCallView, RunDetail, StepView, WaitingView } from "./manage/get-run.ts";
+export type { FailedCallView, ProblemView, RunDetail, StepView, WaitingView } from "./manage/get-run.ts";
 export { listModelAnswers } from "./manage/list-model-answers.ts";
 export type { ModelAnswer } from "./manage/list-model-answers.ts";
 export { listRuns, listRunsInput } from "./manage/list-runs.ts";

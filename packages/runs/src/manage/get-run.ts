@@ -52,6 +52,15 @@ export type FailedCallView = {
   readonly at: Date;
 };
 
+/** What went wrong with the tools of a task, as its notices said: each once, however often attempts met it. */
+export type ProblemView = {
+  readonly taskId: string;
+  /** Of the step and the tool; null where it concerns the task as a whole. */
+  readonly position: number | null;
+  readonly tool: string | null;
+  readonly message: string;
+};
+
 /** What a suspended run waits for. */
 export type WaitingView = WaitsFor & {
   readonly agent: string;
@@ -68,6 +77,8 @@ export type RunDetail = RunView & {
   readonly stepList: readonly StepView[];
   /** In the order in which they were recorded; the first 1,000. */
   readonly failedCalls: readonly FailedCallView[];
+  /** In the order in which they were first told; the first 200. */
+  readonly problems: readonly ProblemView[];
   /** A2A Messages of the caller and the agent, oldest first. */
   readonly messages: readonly JsonObject[];
   readonly artifacts: readonly ArtifactView[];
@@ -75,6 +86,7 @@ export type RunDetail = RunView & {
 
 const READ = "run:read";
 const MAX_STEPS = 1_000;
+const MAX_PROBLEMS = 200;
 
 export const runNotFound = (runId: string): AppError =>
   userError("run_not_found", `There is no run ${runId.slice(0, 64)} in this organization.`);
@@ -86,6 +98,12 @@ SELECT r.waits_for->>'kind' AS kind, s.task_id AS "taskId", s.position, r.waits_
 FROM run r JOIN step s ON s.org_id = r.org_id AND s.task_id = r.waits_for->>'taskId'
   AND s.position = (r.waits_for->>'position')::integer
 WHERE r.org_id = $1 AND r.id = $2 AND r.state = 'suspended'`;
+
+// The texts of old runs are emptied.
+const PROBLEMS = `
+SELECT task_id AS "taskId", (payload->>'position')::integer AS position, payload->>'tool' AS tool, payload->>'message' AS message
+FROM run_event WHERE org_id = $1 AND run_id = $2 AND type = 'notice' AND payload->>'kind' = 'problem' AND payload ? 'message'
+GROUP BY 1, 2, 3, 4 ORDER BY min(seq) LIMIT ${MAX_PROBLEMS}`;
 
 /** One run with its tree of tasks, their steps, messages and artifacts, by the run's or its task's id. Needs `run:read`. Errors: `forbidden`, `run_not_found`. */
 export const getRun = async (
@@ -122,19 +140,22 @@ export const getRun = async (
         ORDER BY u.at, u.task_id, u.failed_position, u.model LIMIT ${MAX_STEPS}`,
       values: [orgId, run.id],
     });
+    const problems = await tx.query<ProblemView>({ text: PROBLEMS, values: [orgId, run.id] });
     const waiting = await tx.query<WaitingView>({ text: WAITING, values: [orgId, run.id] });
-    return { run, steps: steps.rows, failedCalls: failedCalls.rows, waiting: waiting.rows[0] ?? null };
+    const lists = { steps: steps.rows, failedCalls: failedCalls.rows, problems: problems.rows };
+    return { run, ...lists, waiting: waiting.rows[0] ?? null };
   });
   if (found === undefined) return err(runNotFound(input.id));
   const task = await findTask(deps.db, { orgId, taskId: found.run.taskId });
   const tasks = await listTasks(deps.db, { orgId, runId: found.run.id });
-  const { run, steps, failedCalls, waiting } = found;
+  const { run, steps, failedCalls, problems, waiting } = found;
   return ok({
     ...run,
     tasks,
     waiting,
     stepList: steps,
     failedCalls,
+    problems,
     messages: task?.history ?? [],
     artifacts: task?.artifacts ?? [],
   });

@@ -1,5 +1,5 @@
-import { createOperatorPrincipal, type Principal } from "@shaman/access";
-import { unwrap } from "@shaman/kernel";
+import { createApiKey, createOperatorPrincipal, type Principal } from "@shaman/access";
+import { newId, systemClock, unwrap } from "@shaman/kernel";
 import { createPostgresFanOut, createPostgresJobQueue, type FanOut, type JobQueue } from "@shaman/queue";
 import { testDatabase, type TestDatabase } from "@shaman/testkit";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -126,6 +126,28 @@ describe("the list of runs", () => {
     expect(await idsOf(org, { agent: "Tax" })).toEqual([runs[2]]);
     expect(await idsOf(org, { state: "completed" })).toEqual([runs[0]]);
     expect(await idsOf(org, { state: "submitted", agent: "Order" })).toEqual([runs[1], runs[3], runs[4]]);
+  });
+
+  test("says by its name who began each, be it a key or a person", async () => {
+    const org = await given();
+    const { id: keyId } = unwrap(
+      await createApiKey({ ...org.deps, clock: systemClock }, org.operator, { name: "Web shop", agents: "*" }),
+    ).record;
+    const userId = newId("user");
+    await database.inspect(`INSERT INTO "user" (id, email, name) VALUES ($1, $1 || '@example.com', 'Ada')`, [userId]);
+    await database.inspect("INSERT INTO membership (org_id, user_id, role) VALUES ($1, $2, 'member')", [
+      org.orgId,
+      userId,
+    ]);
+    await org.accept({ principal: "operator:ops" });
+    await org.accept({ principal: `user:${userId}`, userId });
+    await org.accept({ principal: `key:${keyId}`, apiKeyId: keyId });
+    const { runs } = unwrap(await listRuns(org.deps, org.operator));
+    expect(runs.map(({ principal, apiKeyName, userName }) => ({ principal, apiKeyName, userName }))).toEqual([
+      { principal: `key:${keyId}`, apiKeyName: "Web shop", userName: null },
+      { principal: `user:${userId}`, apiKeyName: null, userName: "Ada" },
+      { principal: "operator:ops", apiKeyName: null, userName: null },
+    ]);
   });
 
   test("refuses a cursor or a page that makes no sense", async () => {

@@ -13,7 +13,10 @@ export type RunView = {
   /** Whose run it is. */
   readonly principal: string;
   readonly apiKeyId: string | null;
+  /** Of the key with which it was called, as it is named now. */
+  readonly apiKeyName: string | null;
   readonly userId: string | null;
+  readonly userName: string | null;
   readonly priority: number;
   /** Tries that failed and were followed by another one. */
   readonly attempts: number;
@@ -30,9 +33,11 @@ export type RunView = {
   readonly wakeAt: Date | null;
 };
 
+/** Of `run r`. */
 export const RUN_COLUMNS = `r.id, r.root_task_id AS "taskId", r.context_id AS "contextId", r.agent,
   r.repository_id AS "repositoryId", r.commit, r.state, r.suspended_on AS "suspendedOn", r.principal,
-  r.api_key_id AS "apiKeyId", r.user_id AS "userId", r.priority, r.attempts, r.steps, r.input_tokens AS "inputTokens",
+  r.api_key_id AS "apiKeyId", (SELECT k.name FROM api_key k WHERE k.org_id = r.org_id AND k.id = r.api_key_id) AS "apiKeyName",
+  r.user_id AS "userId", (SELECT u.name FROM "user" u WHERE u.id = r.user_id) AS "userName", r.priority, r.attempts, r.steps, r.input_tokens AS "inputTokens",
   r.output_tokens AS "outputTokens", CASE WHEN r.cost_known THEN r.cost_usd::float8 END AS "costUsd", r.error,
   r.created_at AS "createdAt", r.started_at AS "startedAt", r.finished_at AS "finishedAt",
   CASE WHEN r.finished_at IS NULL THEN r.wake_at END AS "wakeAt"`;
