@@ -2,12 +2,13 @@ import type { PlatformTool } from "@shaman/agents";
 import { contentHash, parsedJsonObject } from "@shaman/runs";
 import type { Json, JsonObject } from "@shaman/kernel";
 import { runPlatformTool, type PlatformOutcome } from "@shaman/tools";
-import { messageMedia } from "./media.ts";
+import { messageFiles, type MessageFiles } from "./media.ts";
 import { messageText } from "./message-text.ts";
 import {
   hashOf,
   recordedAt,
   tell,
+  tellProblems,
   toolOutput,
   type Events,
   type PlannedCall,
@@ -26,7 +27,11 @@ export async function* platformStep(state: RunState, plan: PlannedCall, tool: Pl
   const outcome = runPlatformTool(tool, call.input);
   if (outcome.ok && outcome.value.kind === "artifact") state.written.set(position, artifactText(outcome.value));
   if (recorded !== undefined && recorded.state !== "started") {
-    return { kind: "result", ...(kind === "input" ? answered(recorded.output) : toolOutput.parse(recorded.output)) };
+    if (kind !== "input") return { kind: "result", ...toolOutput.parse(recorded.output) };
+    const { problems, ...answer } = answered(recorded.output);
+    const isNews = !state.input.recorded.some((later) => later.kind === "model" && later.position > position);
+    if (isNews) yield* tellProblems(problems);
+    return { kind: "result", ...answer };
   }
   // A wrong call of request_input asks nobody, so nothing waits: it is told to the model like any other tool error.
   const result = outcome.ok ? yield* act(state, plan, outcome.value) : failed(outcome.error.message);
@@ -115,13 +120,15 @@ const recall = async (state: RunState, name: string | undefined): Promise<StepEn
   return done(markAsData(`the agent ${value.agent} as ${name}`, JSON.stringify(value.value)));
 };
 
-const answered = (output: Json | undefined): Omit<Extract<StepEnd, { kind: "result" }>, "kind"> => {
+type Answer = Omit<Extract<StepEnd, { kind: "result" }>, "kind"> & Pick<MessageFiles, "problems">;
+
+const answered = (output: Json | undefined): Answer => {
   const asTool = toolOutput.safeParse(output);
-  if (asTool.success) return asTool.data;
+  if (asTool.success) return { ...asTool.data, problems: [] };
   const message = parsedJsonObject.parse(output);
-  const media = messageMedia(message);
+  const { media, problems } = messageFiles(message);
   const text = `The caller answered: ${messageText(message)}`;
-  return { text, isError: false, ...(media.length > 0 && { media }) };
+  return { text, isError: false, problems, ...(media.length > 0 && { media }) };
 };
 
 const artifactText = ({ artifact }: Extract<PlatformOutcome, { kind: "artifact" }>): string =>

@@ -131,14 +131,33 @@ describe("a message with images", () => {
   });
 
   test.each<readonly [string, JsonObject]>([
-    ["of a type that no model takes", { ...PICTURE, mediaType: "image/svg+xml" }],
-    ["without a type", { raw: PNG, filename: "a.png" }],
-    ["that is something else than it says", { ...PICTURE, mediaType: "image/jpeg" }],
-    ["that is empty", { ...PICTURE, raw: "" }],
-    ["that lies elsewhere", { url: "https://example.com/a.png", mediaType: "image/png", filename: "a.png" }],
-  ])("names one %s and shows nothing", async (_, part) => {
-    const user = userOf(await asked(part));
-    expect(user).toEqual({ role: "user", text: expect.stringContaining("[file a.png") });
+    ["image/svg+xml", { ...PICTURE, mediaType: "image/svg+xml" }],
+    ["no mediaType", { raw: PNG, filename: "a.png" }],
+    ["something else than image/jpeg", { ...PICTURE, mediaType: "image/jpeg" }],
+    ["it is empty", { ...PICTURE, raw: "" }],
+    ["addresses are not fetched", { url: "https://example.com/a.png", mediaType: "image/png", filename: "a.png" }],
+  ])("names one that cannot be shown (%s), and tells whoever follows the run", async (why, part) => {
+    const answer = await asked(part);
+    expect(userOf(answer)).toEqual({ role: "user", text: expect.stringContaining("[file a.png") });
+    const [notice] = answer.events.flatMap((event) => (event.type === "notice" ? [event.notice] : []));
+    expect(notice?.kind).toBe("problem");
+    expect(notice?.message).toContain('The file "a.png" is not shown to the model: ');
+    expect(notice?.message).toContain(why);
+    const { events } = await run(byTurn([]), {
+      message: { messageId: "m1", role: "ROLE_USER", parts: [part] },
+      recorded: answer.steps,
+    });
+    expect(events).toEqual([{ type: "completed" }]);
+  });
+
+  test("says nothing of files that are shown, of text and of data, and of many that are not says how many", async () => {
+    const shown = await asked({ text: "see" }, { data: { total: 7 } }, PICTURE);
+    expect(shown.events.some(({ type }) => type === "notice")).toBe(false);
+    const many = await asked(...Array.from({ length: 25 }, () => ({ url: "https://example.com/" })));
+    const told = many.events.flatMap((event) => (event.type === "notice" ? [event.notice.message] : []));
+    expect(told).toHaveLength(21);
+    expect(told[0]).toMatch(/^A file without a name /);
+    expect(told.at(-1)).toBe("5 more files of the message are not shown to the model.");
   });
 
   test("is a replay that diverged where another image is in its place", async () => {
@@ -352,6 +371,20 @@ describe("request_input", () => {
     const { requests } = await run(script, { recorded });
     const output = "The caller answered: [file a.png]";
     expect(requests[0]?.messages.at(-1)).toMatchObject({ results: [{ output, media: [SEEN] }] });
+  });
+
+  test("tells once of a file in the answer that the model is not shown", async () => {
+    const script = byTurn([{ calls: [ask("q")] }, { text: ["Thanks"] }]);
+    const asked = await run(script);
+    const output = { parts: [{ url: "https://example.com/a.png" }] };
+    const recorded = asked.steps.map((step) =>
+      step.kind === "input" ? { ...step, state: "done" as const, output } : step,
+    );
+    const answered = await run(script, { recorded });
+    const problem = { kind: "problem", message: expect.stringContaining("addresses are not fetched") };
+    expect(answered.events[0]).toEqual({ type: "notice", notice: problem });
+    const { events } = await run(script, { recorded: [...recorded, ...answered.steps] });
+    expect(events).toEqual([{ type: "completed" }]);
   });
 
   test("lets the calls beside it come to their end first, and keeps their results", async () => {

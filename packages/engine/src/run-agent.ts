@@ -16,13 +16,14 @@ import { callAgentSpec, PLATFORM_TOOL_SPECS, type Tool, type ToolSet } from "@sh
 import { z } from "zod";
 import { createMeter, leastTokens, limitReached, refuse, type NextCall } from "./budget.ts";
 import type { EngineEvent, Failure, Suspension } from "./engine-event.ts";
-import { createMediaRoom, messageMedia } from "./media.ts";
+import { createMediaRoom, messageFiles, type MessageFiles } from "./media.ts";
 import { messageText } from "./message-text.ts";
 import { BrokenOff, RunFailed, RunSuspended } from "./run-failed.ts";
 import {
   hashOf,
   recordedAt,
   tell,
+  tellProblems,
   untilCommitted,
   type EngineDeps,
   type Events,
@@ -55,14 +56,17 @@ export async function* runAgent(deps: EngineDeps, input: RunAgentInput): Events 
   try {
     toolSet = await deps.openTools(input.definition, deadline.signal);
     const { tools, problems } = usableTools(input, toolSet);
-    for (const message of problems) yield { type: "notice", notice: { kind: "problem", message } };
+    yield* tellProblems(problems);
+    const files = messageFiles(input.message);
+    // An attempt after this one finds a step, and need not say it again.
+    if (input.recorded.length === 0) yield* tellProblems(files.problems);
     const state: RunState = {
       deps,
       input,
       recorded: new Map(input.recorded.map((step) => [step.position, step])),
       meter,
       room: createMediaRoom(),
-      messages: openingMessages(input),
+      messages: openingMessages(input, files),
       tools,
       signal: deadline.signal,
       written: new Map(),
@@ -146,13 +150,12 @@ async function* settleOutput(state: RunState, answer: ModelOutput): Events<boole
   }
 }
 
-const openingMessages = ({ definition, message, memory }: RunAgentInput): ModelMessage[] => {
+const openingMessages = ({ definition, message, memory }: RunAgentInput, { media }: MessageFiles): ModelMessage[] => {
   const prompt = messageText(message);
   const messages: ModelMessage[] = [{ role: "system", text: renderPrompt(definition, prompt) }];
   for (const earlier of memory) {
     messages.push({ role: "user", text: earlier.prompt }, { role: "assistant", text: earlier.answer, toolCalls: [] });
   }
-  const media = messageMedia(message);
   messages.push({ role: "user", text: prompt, ...(media.length > 0 && { media }) });
   return messages;
 };

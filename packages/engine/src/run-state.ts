@@ -121,6 +121,11 @@ export const tell = (state: RunState, step: StepRecord): EngineEvent => {
   return { type: "step", step };
 };
 
+/** Tells whoever follows the run what its agent has to do without. */
+export function* tellProblems(problems: readonly string[]): Generator<EngineEvent, void, undefined> {
+  for (const message of problems) yield { type: "notice", notice: { kind: "problem", message } };
+}
+
 /**
  * Waits until every step told so far is committed. Were a second model call under way while the first is not recorded,
  * one crash could cost two calls; and a step that began under an answer nobody recorded could not be recognized again.
