@@ -32,7 +32,7 @@ import { createOutbound } from "@shaman/outbound";
 import { openRedis } from "@shaman/queue";
 import { createRunWatcher } from "@shaman/runs";
 import { healthRoutes, type Logger } from "@shaman/telemetry";
-import { createMcpTools } from "@shaman/tools";
+import { createMcpTools, type Catalogue } from "@shaman/tools";
 import { createOrganizationDirectory } from "@shaman/tenancy";
 import { fastify, type FastifyReply, type FastifyRequest } from "fastify";
 import { z } from "zod";
@@ -77,8 +77,11 @@ type HandlerDeps = ExecuteTaskDeps & {
   readonly stopping: AbortSignal;
 };
 
-/** The server that runs agents. It listens on loopback or a private network, and takes nothing but internal tokens. */
-export const buildInternalServer = async (config: InternalConfig): Promise<RunningServer> => {
+/**
+ * The server that runs agents. It listens on loopback or a private network, and takes nothing but internal tokens.
+ * `catalogue` has the operator's stdio MCP servers.
+ */
+export const buildInternalServer = async (config: InternalConfig, catalogue: Catalogue): Promise<RunningServer> => {
   const { db, fanOut, changes, log, metrics, checks, name, onError } = await connect("internal", config);
   const redis =
     config.redis === null
@@ -89,7 +92,7 @@ export const buildInternalServer = async (config: InternalConfig): Promise<Runni
   const nonce = randomText(29);
   const verifier = await createTokenVerifier({ keys: config.jwt.keys, clock: systemClock, useJti, nonce });
   const outbound = createOutbound(config.outbound);
-  const stdioServers = await openStdioServers(config.stdio, log);
+  const stdioServers = openStdioServers(config.stdio, catalogue, log);
   const mcp = createMcpTools({
     db,
     secretKeys: config.secrets,

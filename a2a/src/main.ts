@@ -1,4 +1,5 @@
 import { parseArgs } from "node:util";
+import { loadCatalogue } from "@shaman/tools";
 import { readInternalConfig, readPublicConfig } from "./config.ts";
 import { buildInternalServer } from "./internal-server.ts";
 import { buildPublicServer } from "./public-server.ts";
@@ -17,6 +18,9 @@ const portOf = (fallback: number): number => {
   return port;
 };
 
+const inCatalogue = (problem: string): string =>
+  `a2a --role internal: does not start until this is mended in the catalogue of MCP servers: ${problem}`;
+
 const start = async (): Promise<RunningServer> => {
   if (values.role === "public") {
     const config = readPublicConfig();
@@ -28,7 +32,9 @@ const start = async (): Promise<RunningServer> => {
   if (values.role === "internal") {
     const config = readInternalConfig();
     if (!config.ok) return refuse(...config.error.map((problem) => `a2a --role internal: ${problem}`));
-    const server = await buildInternalServer(config.value);
+    const catalogue = await loadCatalogue(config.value.stdio);
+    if (!catalogue.ok) return refuse(...catalogue.error.map(inCatalogue));
+    const server = await buildInternalServer(config.value, catalogue.value);
     await server.listen(portOf(5001));
     return server;
   }
