@@ -172,11 +172,12 @@ const usageRow = (
 
 const ARTIFACTS: Part = {
   name: "artifacts",
-  columns: "id text, task_id text, name text, description text, parts jsonb, metadata jsonb, bytes bigint",
+  columns: "id text, task_id text, ord integer, name text, description text, parts jsonb, metadata jsonb, bytes bigint",
   rowsOf: ({ batch }) =>
     batch.artifacts.map(({ artifactId, taskId, name, description, parts, metadata, bytes }) => ({
       id: artifactId,
       task_id: taskId,
+      ord: lastEventOf(batch, { taskId, artifactId }),
       name,
       description,
       parts,
@@ -185,12 +186,22 @@ const ARTIFACTS: Part = {
     })),
   sql: (rows) => `
   INSERT INTO artifact (org_id, task_id, id, run_id, position, name, description, parts, metadata, complete, bytes)
-  SELECT $1, r.task_id, r.id, fence.id, fence.last_seq, r.name, r.description, r.parts, r.metadata, true,
+  SELECT $1, r.task_id, r.id, fence.id, fence.seq_before + r.ord, r.name, r.description, r.parts, r.metadata, true,
     coalesce(r.bytes, octet_length(r.parts::text)) ${rows}
   ON CONFLICT (org_id, task_id, id) DO UPDATE
     SET parts = excluded.parts, name = excluded.name, description = excluded.description, metadata = excluded.metadata,
       bytes = excluded.bytes`,
 };
+
+/** Where in the batch the artifact was last told of, by which a task's artifacts are ordered. */
+const lastEventOf = (
+  { events }: RecordItem["batch"],
+  { taskId, artifactId }: { readonly taskId: string; readonly artifactId: string },
+): number =>
+  1 +
+  events.findLastIndex(
+    (event) => event.taskId === taskId && event.type === "task.artifact" && event.payload.artifactId === artifactId,
+  );
 
 const TASKS: Part = {
   name: "tasks",
