@@ -28,6 +28,14 @@ describe("a foreign card", () => {
     });
   });
 
+  test.each([
+    [5, "it must be an object"],
+    [{ ...base, name: 5 }, "name: must be text"],
+  ])("that is none, such as %j, is refused in words of ours", (value, why) => {
+    const parsed = parseCard(value);
+    expect(parsed.ok ? "" : parsed.error.message).toBe(`What is at this address is no Agent Card: ${why}.`);
+  });
+
   test("of 0.3 gives its preferred transport first, and JSON-RPC when it names none", () => {
     const old = { ...base, protocolVersion: "0.3.0", url: "https://a/main" };
     const additionalInterfaces = [{ url: "https://a/rpc", transport: "JSONRPC" }];

@@ -1,4 +1,4 @@
-import { err, ok, userError, type AppError, type Result } from "@shaman/kernel";
+import { describeIssues, err, ok, userError, type AppError, type Result } from "@shaman/kernel";
 import { z } from "zod";
 
 import { readSchemes, type CardScheme, type SchemeNeed } from "./card-schemes.ts";
@@ -126,8 +126,8 @@ const requiredExtensionsOf = (card: RawCard): Result<readonly string[]> => {
 export const parseCard = (value: unknown): Result<ExternalCard> => {
   const parsed = cardSchema.safeParse(value);
   if (!parsed.success) {
-    const [issue] = parsed.error.issues;
-    return err(invalid(`${issue?.path.join(".") || "it"}: ${issue?.message ?? "is not valid"}`));
+    const issue = parsed.error.issues.slice(0, 1);
+    return err(invalid(issue[0]?.path.length === 0 ? `it ${describeIssues(issue)}` : describeIssues(issue)));
   }
   const card = parsed.data;
   const interfaces = interfacesOf(card).slice(0, MAX_INTERFACES);

@@ -4,7 +4,7 @@ export type { AppErrorFields, ErrorKind } from "./app-error.ts";
 export { systemClock } from "./clock.ts";
 export type { Clock } from "./clock.ts";
 export { createFreshness } from "./freshness.ts";
-export { describeIssues, invalidInput } from "./invalid-input.ts";
+export { describeIssues, invalidInput, issueWords } from "./invalid-input.ts";
 export { ID_KINDS, isId, newId, randomText } from "./ids.ts";
 export type { IdKind } from "./ids.ts";
 export { canonicalJson, isJsonObject } from "./json.ts";

@@ -44,7 +44,8 @@ const bound = (issue: Issue, least: boolean): string => {
   return `must be at ${least ? "least" : "most"} ${limit}`;
 };
 
-const wordsOf = (issue: Issue): string => {
+/** What must be otherwise in this place, without the place. */
+export const issueWords = (issue: Issue): string => {
   if (!LIBRARY_WORDS.test(issue.message)) return issue.message;
   switch (issue.code) {
     case "invalid_type":
@@ -64,7 +65,7 @@ const wordsOf = (issue: Issue): string => {
     case "invalid_key":
     case "invalid_element":
     case "invalid_union":
-      return [...new Set((issue.errors ?? [issue.issues ?? []]).flatMap((form) => form.slice(0, 1).map(wordsOf)))]
+      return [...new Set((issue.errors ?? [issue.issues ?? []]).flatMap((form) => form.slice(0, 1).map(issueWords)))]
         .join(", or ")
         .replace(/^$/, "is not as it must be");
     default:
@@ -82,7 +83,7 @@ const placeOf = (path: readonly PropertyKey[]): string =>
 export const describeIssues = (issues: readonly Issue[]): string => {
   const found = issues.map((issue) => {
     const place = placeOf(issue.path);
-    const words = wordsOf(issue);
+    const words = issueWords(issue);
     return place !== "" ? `${place}: ${words}` : words.startsWith("does not know") ? `it ${words}` : words;
   });
   return [...new Set(found)].join("; ");

@@ -51,6 +51,8 @@ turns:
     expect(problemsOf("turns:\n  - text: a\n    match: {prompt: 7}\n")[0]).toMatch(
       /^s\.yaml:3 turns\[0\]\.match\.prompt must be a text/,
     );
+    expect(problemsOf("turns:\n  - toolCalls: x\n")).toEqual(["s.yaml:2 turns[0].toolCalls must be a list"]);
+    expect(problemsOf("turns:\n  - text: a\n    match: 5\n")).toEqual(["s.yaml:3 turns[0].match must be an object"]);
     expect(problemsOf("turns: []\n")).toHaveLength(1);
     expect(problemsOf("hello")).toHaveLength(1);
     expect(problemsOf("")).toHaveLength(1);

@@ -1,4 +1,4 @@
-import { err, ok, type Json, type Result } from "@shaman/kernel";
+import { err, issueWords, ok, type Json, type Result } from "@shaman/kernel";
 import { isNode, LineCounter, parseDocument, type Document } from "yaml";
 
 import type { RequestDigest } from "./asked.ts";
@@ -200,7 +200,7 @@ export const parseScript = (text: string, fileName: string): Result<Script, read
 
   const parsed = scriptSchema.safeParse(value);
   if (!parsed.success) {
-    return err(parsed.error.issues.slice(0, MAX_PROBLEMS).map((issue) => problem(issue.path, issue.message)));
+    return err(parsed.error.issues.slice(0, MAX_PROBLEMS).map((issue) => problem(issue.path, issueWords(issue))));
   }
   const checks = parsed.data.turns.map((turn, index) => checkTurn(turn, ["turns", index]));
   const problems = checks.flatMap((check) => check.problems).map(({ path, message }) => problem(path, message));

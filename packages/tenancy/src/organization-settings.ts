@@ -3,12 +3,12 @@ import { z } from "zod";
 
 const whole = (range: { min: number; max: number; standard: number }) => {
   const refusal = `must be a whole number from ${range.min} to ${range.max}`;
-  return z.int(refusal).min(range.min, refusal).max(range.max, refusal).default(range.standard);
+  return z.int(refusal).min(range.min).max(range.max).default(range.standard);
 };
 
 const amount = (range: { min: number; max: number }) => {
   const refusal = `must be a number from ${range.min} to ${range.max}`;
-  return z.number(refusal).min(range.min, refusal).max(range.max, refusal);
+  return z.number(refusal).min(range.min).max(range.max);
 };
 
 /** What callers may send and hold. A rate of 0 means no limit. */
