@@ -1,5 +1,5 @@
 import type { BudgetLeft } from "@shaman/a2a-wire";
-import type { ModelMessage, ModelUsage } from "@shaman/llm";
+import type { ModelUsage } from "@shaman/llm";
 import type { StepUsage } from "@shaman/runs";
 import { RunFailed } from "./run-failed.ts";
 import type { Failure, LimitName } from "./engine-event.ts";
@@ -52,16 +52,6 @@ const SCARCE_TOKENS = 4_096;
 const FEWEST_OUTPUT_TOKENS = 16;
 /** Enough for the price of one to be exact. */
 const MANY_TOKENS = 1_000_000;
-
-/** Characters that one token stands for at the most, but for long runs of the same. */
-const CHARS_A_TOKEN = 8;
-
-const charsOf = (message: ModelMessage): number =>
-  message.role === "tool" ? message.results.reduce((sum, { output }) => sum + output.length, 0) : message.text.length;
-
-/** How many tokens a conversation takes at least. What the provider counts is more, and counts. */
-export const leastTokens = (messages: readonly ModelMessage[]): number =>
-  Math.floor(messages.reduce((sum, message) => sum + charsOf(message), 0) / CHARS_A_TOKEN);
 
 const costName = (limit: Budget["costLimit"]): LimitName => {
   switch (limit) {

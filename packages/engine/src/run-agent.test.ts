@@ -1,6 +1,13 @@
 import type { AgentDefinition } from "@shaman/agents";
 import { AppError, type JsonObject } from "@shaman/kernel";
-import type { Model, ModelEvent, ModelRequest, ToolCall } from "@shaman/llm";
+import {
+  createProviderModel,
+  type Model,
+  type ModelEvent,
+  type ModelRequest,
+  type ModelUsage,
+  type ToolCall,
+} from "@shaman/llm";
 import type { StepRecord } from "@shaman/runs";
 import { describe, expect, test } from "vitest";
 import { agentDefinition } from "./agent.scene.ts";
@@ -324,6 +331,38 @@ describe("an answer that is too large to be recorded", () => {
     const usage = { model: "test-1", inputTokens: 100, outputTokens: 10, cachedInputTokens: 0, costUsd: 0.25 };
     expect(events.filter(({ type }) => type === "usage")).toEqual([{ type: "usage", position: 1, usage }]);
     expect(last).toMatchObject({ left: { tokens: 9_890, costUsd: 0.75 } });
+  });
+});
+
+describe("an answer that the deadline cuts", () => {
+  /** A provider that begins to answer and then says no more, nor what it has counted. */
+  const silent: typeof fetch = async (_url, init) => {
+    const chunk = { id: "c", choices: [{ index: 0, delta: { role: "assistant", content: "x".repeat(80) } }] };
+    const body = new ReadableStream({
+      start: (controller) => {
+        controller.enqueue(new TextEncoder().encode(`data: ${JSON.stringify(chunk)}\n\n`));
+        init?.signal?.addEventListener("abort", () => controller.error(init.signal?.reason));
+      },
+    });
+    return new Response(body, { headers: { "content-type": "text/event-stream" } });
+  };
+
+  test("is paid for by what was asked and written at the least, out of what its caller lent", async () => {
+    const settings = { kind: "openai-compatible", name: "shop", baseUrl: "https://shop.test/v1" } as const;
+    const model = createProviderModel({ fetch: silent }, settings);
+    const costUsd = ({ inputTokens, outputTokens }: ModelUsage) => (inputTokens + outputTokens) / 1_000;
+    const message = { messageId: "m1", parts: [{ text: "y".repeat(800) }] };
+    const input = inputOf({ message, deadline: Date.now() + 300, parent: { attemptsLeft: 0 } });
+    const events: EngineEvent[] = [];
+    for await (const event of runAgent(depsOf({ model, costUsd }), input)) events.push(event);
+    const usage = events.find((event) => event.type === "usage")?.usage;
+    expect(usage).toMatchObject({ model: "shop/test", outputTokens: 10, cachedInputTokens: 0 });
+    expect(usage?.inputTokens).toBeGreaterThanOrEqual(100);
+    const spent = (usage?.inputTokens ?? 0) + 10;
+    expect(usage?.costUsd).toBeCloseTo(spent / 1_000);
+    const last = events.at(-1);
+    expect(failureCode(last)).toBe("limit_reached");
+    expect(last).toMatchObject({ left: { tokens: 10_000 - spent, costUsd: expect.closeTo(1 - spent / 1_000) } });
   });
 });
 

@@ -4,6 +4,7 @@ import {
   billedStepUsage,
   billedUsageOf,
   isRetryableModelError,
+  leastTokens,
   modelStepUsage,
   withoutContent,
   type ModelMessage,
@@ -14,7 +15,7 @@ import {
 import { parsedJson, parsedJsonObject, responseArtifactId, type StepUsage } from "@shaman/runs";
 import { callAgentSpec, PLATFORM_TOOL_SPECS, type Tool, type ToolSet } from "@shaman/tools";
 import { z } from "zod";
-import { createMeter, leastTokens, limitReached, refuse, type NextCall } from "./budget.ts";
+import { createMeter, limitReached, refuse, type NextCall } from "./budget.ts";
 import type { EngineEvent, Failure, Suspension } from "./engine-event.ts";
 import { createMediaRoom, messageFiles, type MessageFiles } from "./media.ts";
 import { messageText } from "./message-text.ts";

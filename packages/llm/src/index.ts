@@ -1,3 +1,4 @@
+export { leastTokens } from "./least-tokens.ts";
 export { MEDIA_TYPES, withoutContent } from "./media.ts";
 export { billedUsageOf, isRetryableModelError, MODEL_ERROR_CODES, type ModelErrorCode } from "./model-error.ts";
 export type {

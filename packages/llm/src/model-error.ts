@@ -37,7 +37,8 @@ export const withBilledUsage = (error: AppError, usage: readonly BilledUsage[]):
 
 /**
  * Tokens that providers counted for a call that then failed: a stream that was cut, an error in the middle, an abort.
- * They are paid for like any others. Empty where nothing was counted or the provider did not come to say it.
+ * They are paid for like any others. Where it was the caller who cut it, what the provider did not come to count is what it
+ * is at least. Empty where nothing was counted.
  */
 export const billedUsageOf = (error: unknown): readonly BilledUsage[] =>
   error instanceof AppError ? (billed.get(error) ?? []) : [];

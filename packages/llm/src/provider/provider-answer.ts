@@ -2,6 +2,7 @@ import type { LanguageModelV4FinishReason, LanguageModelV4StreamPart, LanguageMo
 import type { Json } from "@shaman/kernel";
 import { z } from "zod";
 
+import { leastTokensOf } from "../least-tokens.ts";
 import { modelUnavailable } from "../model-error.ts";
 import type { BilledUsage, FinishReason, ModelEvent, ModelUsage, ToolCall } from "../model-port.ts";
 import { createUsageReader, modelUsage } from "./usage-reader.ts";
@@ -10,6 +11,8 @@ import { createUsageReader, modelUsage } from "./usage-reader.ts";
 export type ProviderAnswer = {
   /** What the provider has counted so far, if it said so: what a call costs that breaks off now. */
   readonly billed: () => readonly BilledUsage[];
+  /** The same for a call that we cut: where the provider has not said so, at least `inputTokens` and what it wrote. */
+  readonly billedAtLeast: (inputTokens: number) => readonly BilledUsage[];
   /** The event that a part gives, if it gives one; throws what the provider put into the stream as an error. */
   readonly take: (part: LanguageModelV4StreamPart) => ModelEvent | undefined;
 };
@@ -60,6 +63,7 @@ export const createProviderAnswer = (model: string): ProviderAnswer => {
   const provider = model.slice(0, model.indexOf("/"));
   const toolCalls: ToolCall[] = [];
   let text = "";
+  let writtenChars = 0;
   let answered = model;
   const counted = createUsageReader();
 
@@ -67,6 +71,9 @@ export const createProviderAnswer = (model: string): ProviderAnswer => {
     if (part.type === "raw") {
       counted.take(part.rawValue);
       return undefined;
+    }
+    if (part.type === "text-delta" || part.type === "reasoning-delta" || part.type === "tool-input-delta") {
+      writtenChars += part.delta.length;
     }
     if (part.type === "text-delta") {
       if (part.delta === "") return undefined;
@@ -92,5 +99,10 @@ export const createProviderAnswer = (model: string): ProviderAnswer => {
     const usage = counted.usage();
     return usage === undefined ? [] : [{ model: answered, usage }];
   };
-  return { take, billed };
+  const billedAtLeast = (inputTokens: number): readonly BilledUsage[] => {
+    const seen = counted.usage() ?? modelUsage({ inputTokens });
+    const outputTokens = Math.max(seen.outputTokens, leastTokensOf(writtenChars));
+    return [{ model: answered, usage: { ...seen, outputTokens } }];
+  };
+  return { take, billed, billedAtLeast };
 };

@@ -5,6 +5,7 @@ import type { LanguageModelV4, LanguageModelV4CallOptions, LanguageModelV4Stream
 import { AppError, systemClock, type Clock, type JsonObject, type Secret } from "@shaman/kernel";
 import { conceal } from "@shaman/outbound";
 
+import { leastTokens } from "../least-tokens.ts";
 import { IMAGE_TYPES, MEDIA_TYPES } from "../media.ts";
 import { modelAborted, modelUnavailable, withBilledUsage } from "../model-error.ts";
 import type { Model, ModelEvent, ModelMessage, ModelRequest } from "../model-port.ts";
@@ -147,9 +148,11 @@ async function* answer(deps: ProviderDeps, asked: Asked, request: ModelRequest):
   const timer = createPhaseTimer({ ...DEFAULT_MODEL_TIMEOUTS, ...deps.timeouts }, (phase, timeoutMs) =>
     stop.abort(modelUnavailable(`${model}: its provider ${PHASE_TEXT[phase]} within ${timeoutMs} ms.`)),
   );
+  let isAccepted = false;
   const fetch: typeof globalThis.fetch = async (input, init) => {
     const response = await deps.fetch(input, init);
     timer.enter("firstToken");
+    isAccepted = response.ok;
     return conceal(response, settings.apiKey === undefined ? [] : [settings.apiKey.reveal()]);
   };
   let reader: ReadableStreamDefaultReader<LanguageModelV4StreamPart> | undefined;
@@ -173,7 +176,11 @@ async function* answer(deps: ProviderDeps, asked: Asked, request: ModelRequest):
       if (event?.type === "done") return;
     }
   } catch (thrown) {
-    if (signal.aborted) throw withBilledUsage(modelAborted(signal.reason), collected.billed());
+    if (signal.aborted) {
+      // Whoever is hung up on charges for what was asked and written until then, and most have not counted it yet.
+      const billed = isAccepted ? collected.billedAtLeast(leastTokens(request.messages)) : [];
+      throw withBilledUsage(modelAborted(signal.reason), billed);
+    }
     const redact = redactor(settings.apiKey === undefined ? [] : [settings.apiKey.reveal()]);
     const now = (deps.clock ?? systemClock).now;
     const error = providerError({ model, redact, now }, stop.signal.aborted ? stop.signal.reason : thrown);

@@ -16,10 +16,11 @@ afterEach(async () => {
 afterAll(() => outbound.close());
 
 /** What reached the port: the texts, the `done` event if it came, and the error if it came instead. */
-const call = async (kind: ProviderKind, reply: ModelReply, stopAfterText = false) => {
+const call = async (kind: ProviderKind, reply: ModelReply, stop?: "at !" | "when nothing more comes") => {
   const server = await startModelServer({ wire: kind === "anthropic" ? "anthropic" : "openai", replies: [reply] });
   servers.push(server);
   const controller = new AbortController();
+  if (stop === "when nothing more comes") void server.request(1).then(() => setTimeout(() => controller.abort(), 300));
   const model = createProviderModel(
     { fetch: outbound.fetchWith({ timeoutMs: 20_000 }), timeouts: { idleMs: 5_000 } },
     { kind, name: "provider", baseUrl: server.baseUrl, apiKey: new Secret("sk-0123456789") },
@@ -29,7 +30,7 @@ const call = async (kind: ProviderKind, reply: ModelReply, stopAfterText = false
   try {
     const events = model.stream({
       model: "provider/m",
-      messages: [{ role: "user", text: "hello" }],
+      messages: [{ role: "user", text: "hello there" }],
       tools: [],
       turn: 1,
       messageId: "m-1",
@@ -38,7 +39,7 @@ const call = async (kind: ProviderKind, reply: ModelReply, stopAfterText = false
     for await (const event of events) {
       if (event.type === "done") done = event;
       else texts.push(event.text);
-      if (stopAfterText && texts.join("").endsWith("!")) controller.abort();
+      if (stop === "at !" && texts.join("").endsWith("!")) controller.abort();
     }
     return { texts, done, error: undefined };
   } catch (error) {
@@ -108,12 +109,29 @@ describe.each(KINDS)("the streaming format of %s", (kind) => {
     },
   );
 
-  test("an aborted answer costs what was counted until then", async () => {
-    const usage = { inputTokens: 10, outputTokens: 4, cachedInputTokens: 0 };
-    const { error } = await call(kind, { text: ["a", "b!"], usage, ending: "hold", counted: true }, true);
+  test("an answer that its caller cut costs what was counted until then, and at least what was asked and written", async () => {
+    const usage = { inputTokens: 1_000, outputTokens: 4, cachedInputTokens: 0 };
+    const text = ["a".repeat(400), "b".repeat(399), "!"];
+    const { error } = await call(kind, { text, usage, model: "m-1", ending: "hold" }, "at !");
     expect(error?.code).toBe("model_aborted");
     // Only Anthropic counts the input before the first text; the others count once, at the end.
-    if (kind === "anthropic") expect(billedUsageOf(error)[0]?.usage.inputTokens).toBe(10);
+    const inputTokens = kind === "anthropic" ? 1_000 : 1;
+    const cost = { inputTokens, outputTokens: 100, cachedInputTokens: 0 };
+    expect(billedUsageOf(error)).toEqual([{ model: "provider/m-1", usage: cost }]);
+  });
+
+  test("what a provider counted itself is not estimated", async () => {
+    const usage = { inputTokens: 1_000, outputTokens: 900, cachedInputTokens: 600 };
+    const reply = { text: ["a", "b"], usage, model: "m-1", ending: "hold", counted: true } as const;
+    const { error } = await call(kind, reply, "when nothing more comes");
+    expect(billedUsageOf(error)).toEqual([{ model: "provider/m-1", usage }]);
+  });
+
+  test("a call that its caller cut before a word came costs what was asked, if the provider had taken it", async () => {
+    const { error: taken } = await call(kind, { hold: "first-token" }, "when nothing more comes");
+    expect(billedUsageOf(taken)).toMatchObject([{ usage: { inputTokens: 1, outputTokens: 0 } }]);
+    const { error: untaken } = await call(kind, { hold: "headers" }, "when nothing more comes");
+    expect([untaken?.code, billedUsageOf(untaken)]).toEqual(["model_aborted", []]);
   });
 
   test("a call that was refused costs nothing", async () => {
