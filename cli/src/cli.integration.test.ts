@@ -305,6 +305,17 @@ describe("agent validate", () => {
     expect(document).toMatchObject({ valid: true, problems: [], agents: [{ name: "Hello", exposed: true }] });
   });
 
+  test("warns of agents that are called and not in the folder, and accepts it", async () => {
+    const path = await givenFolder({ "Hello.md": agent("description: Says hello\ncalls: [Helo]") });
+    const result = await bare([path]);
+    expect(result).toMatchObject({ code: 0, err: "" });
+    expect(result.out).toMatch(/\nHello\.md:3 warning: calls: there is no agent Helo .* Did you mean Hello\?\n/);
+    expect(result.out).not.toContain("Everything is in order");
+    const document = JSON.parse((await bare([path, "--json"])).out);
+    const warning = { file: "Hello.md", line: 3, severity: "warning" };
+    expect(document).toMatchObject({ valid: true, problems: [], warnings: [warning] });
+  });
+
   test("refuses a bad folder with file, line and reason, and exit code 1", async () => {
     const path = await givenFolder({ "Bad.md": agent("name: Bad\ndescription: x\nexposed: maybe") });
     const result = await bare([path]);

@@ -114,6 +114,11 @@ describe("repositories and agents", () => {
     expect(unknown).toMatchObject({ code: 1, out: "" });
     expect(unknown.err).toContain("Helper");
 
+    await remote.commit({ "Helper.md": "---\ndescription: Helps\ncalls: [Nobody]\n---\nYou help.\n" });
+    const warned = await run(["repo", "sync", "more"]);
+    expect(warned).toMatchObject({ code: 0, err: "" });
+    expect(warned.out).toMatch(/^more is live at .*\n {2}Helper\.md:3 warning: calls: there is no agent Nobody /);
+
     await remote.commit({ "Helper.md": "---\ndescription: Helps\nexposed: maybe\n---\nYou help.\n" });
     const refused = await run(["repo", "sync", "more"]);
     expect(refused.code).toBe(1);

@@ -38,12 +38,14 @@ const PROBLEMS_SHOWN = 20;
 /** How a sync ended, for people. */
 export const describeSync = (repository: RepositoryDetail): string => {
   const { name, state, liveCommit, agents, error, problems } = repository;
-  if (state === "ok") {
-    return `${name} is live at ${liveCommit?.slice(0, 12)} with ${agents} ${agents === 1 ? "agent" : "agents"}.\n`;
-  }
-  const lines = [`The sync of ${name} failed: ${error?.message ?? "its files have problems"}`];
+  const lines = [
+    state === "ok"
+      ? `${name} is live at ${liveCommit?.slice(0, 12)} with ${agents} ${agents === 1 ? "agent" : "agents"}.`
+      : `The sync of ${name} failed: ${error?.message ?? "its files have problems"}`,
+  ];
   lines.push(...problems.slice(0, PROBLEMS_SHOWN).map((problem) => `  ${formatProblem(problem)}`));
   if (problems.length > PROBLEMS_SHOWN) lines.push(`  and ${problems.length - PROBLEMS_SHOWN} more`);
-  if (liveCommit !== null) lines.push(`The commit before, ${liveCommit.slice(0, 12)}, goes on serving.`);
+  if (state !== "ok" && liveCommit !== null)
+    lines.push(`The commit before, ${liveCommit.slice(0, 12)}, goes on serving.`);
   return `${lines.join("\n")}\n`;
 };

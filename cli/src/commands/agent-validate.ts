@@ -16,7 +16,7 @@ export const agentValidate = (parent: Command, cli: Cli): void =>
     input: z.object({ folder: z.string() }),
     run: async ({ folder }, show) => {
       const report = unwrap(await validateFolder({ parseScript }, folder));
-      const { problems, agents, aliases, defaultAgent } = report;
+      const { problems, warnings, agents, aliases, defaultAgent } = report;
       const shown = agents.map(({ path, name, file, exposed, model, description }) => ({
         path,
         name,
@@ -28,6 +28,7 @@ export const agentValidate = (parent: Command, cli: Cli): void =>
       const json = {
         valid: problems.length === 0,
         problems,
+        warnings,
         agents: shown,
         aliases,
         defaultAgent: defaultAgent ?? null,
@@ -50,6 +51,10 @@ export const agentValidate = (parent: Command, cli: Cli): void =>
         shown,
       );
       const empty = "No agents in this folder. An agent is Name.md or Name/prompt.md with front matter.\n";
-      show({ json, text: shown.length === 0 ? empty : `${rows}\nEverything is in order.\n` });
+      const verdict =
+        warnings.length === 0
+          ? "Everything is in order.\n"
+          : `${warnings.map((each) => `${formatProblem(each)}\n`).join("")}\nThis folder would go live as it is.\n`;
+      show({ json, text: shown.length === 0 ? empty : `${rows}\n${verdict}` });
     },
   });

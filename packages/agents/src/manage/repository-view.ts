@@ -18,6 +18,7 @@ export type RepositoryView = {
   readonly seenCommit: string | null;
   readonly error: { readonly code: string; readonly message: string } | null;
   readonly agents: number;
+  /** Without warnings. */
   readonly problemCount: number;
   readonly createdAt: Date;
   /** The end of the last sync that went well, and of the last one at all. */
@@ -26,14 +27,14 @@ export type RepositoryView = {
   readonly nextSyncAt: Date | null;
 };
 
-/** With everything that is wrong with the latest commit. */
+/** With everything that is wrong with the latest commit, or that the live one was warned of. */
 export type RepositoryDetail = RepositoryView & { readonly problems: readonly Problem[] };
 
 export const REPOSITORY_COLUMNS = `r.id, r.name, r.url, r.branch, r.directory, r.secret_id IS NOT NULL AS "hasCredential",
   r.sync_every_seconds AS "syncEverySeconds", r.sync_state AS state, r.live_commit AS "liveCommit",
   r.seen_commit AS "seenCommit", r.sync_error AS error,
   (SELECT count(*) FROM agent g WHERE g.org_id = r.org_id AND g.repository_id = r.id AND g.live) AS agents,
-  jsonb_array_length(r.problems) AS "problemCount", r.created_at AS "createdAt", r.synced_at AS "syncedAt",
+  (SELECT count(*) FROM jsonb_array_elements(r.problems) p WHERE p -> 'severity' IS NULL) AS "problemCount", r.created_at AS "createdAt", r.synced_at AS "syncedAt",
   r.attempted_at AS "attemptedAt", r.next_sync_at AS "nextSyncAt"`;
 
 export const repositoryResource = (name: string): string => `/repositories/${resourceSegment(name)}/`;

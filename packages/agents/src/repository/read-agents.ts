@@ -16,6 +16,7 @@ import {
 } from "../definition/parse-definition.ts";
 import { MAX_PROBLEMS, type Problem } from "../definition/problem.ts";
 import { includedFiles, MAX_INCLUDE_BYTES, type FileLookup } from "../definition/prompt-template.ts";
+import { callsElsewhere, type CallElsewhere } from "./calls-elsewhere.ts";
 import { AGENTS_JSON, parseAgentsJson, type Alias } from "./parse-agents-json.ts";
 import { MAX_FILES, WHOLE_DIRECTORY, type SourceFile, type SourceFiles } from "./source-files.ts";
 
@@ -32,6 +33,8 @@ export type RepositoryContent = {
   readonly agents: readonly ParsedAgent[];
   readonly aliases: readonly Alias[];
   readonly defaultAgent?: string;
+  /** What its agents call beyond it, whether or not it is there. */
+  readonly calls: readonly CallElsewhere[];
 };
 
 /** Documents that many repositories have, and that are never agents when they are links or long. */
@@ -292,5 +295,8 @@ export const readAgents = async (
   // With agents missing, what agents.json says about them would only add noise.
   const aliases = problems.length > 0 ? ok({ aliases: [] }) : readAliases(texts, files, agents);
   if (!aliases.ok) problems.push(...aliases.error);
-  return problems.length > 0 || !aliases.ok ? err(tidy(problems)) : ok({ agents, ...aliases.value });
+  if (problems.length > 0 || !aliases.ok) return err(tidy(problems));
+  const content = { agents, ...aliases.value };
+  const calls = callsElsewhere(heads, content).map((call) => ({ ...call, file: printable(call.file) }));
+  return ok({ ...content, calls });
 };

@@ -29,7 +29,11 @@ const parseScript: ParseScript = (text, file) =>
 
 const check = async (folder: string) => {
   const report = unwrap(await validateFolder({ parseScript }, folder));
-  return { ...report, problems: report.problems.map(formatProblem) };
+  return {
+    ...report,
+    problems: report.problems.map(formatProblem),
+    warnings: report.warnings.map(formatProblem),
+  };
 };
 
 const problemsOf = async (files: Readonly<Record<string, string | Uint8Array>>): Promise<readonly string[]> =>
@@ -64,6 +68,24 @@ describe("a folder of agents", () => {
       { name: "Tax", target: { kind: "external", url: "https://tax.example.com/a2a" } },
     ]);
     expect(report.defaultAgent).toBe("ProcessOrder");
+  });
+
+  test("warns of agents under calls that are not in it, by file and line, and is in order all the same", async () => {
+    const report = await check(
+      await givenFolder({
+        "Order.md": agent("calls:\n  - Refund\n  - billing/Refund\n  - Money\n  - Refnud\n  - other:Stock\n"),
+        "billing/Refund.md": agent("calls: [TaxOffice]\n"),
+        "agents.json": '{"Money": {"url": "billing/Refund"}}',
+      }),
+    );
+    const elsewhere =
+      "in this folder: somebody else of the organization has to expose it, or register it as an outside one.";
+    expect(report.problems).toEqual([]);
+    expect(report.agents).toHaveLength(2);
+    expect(report.warnings).toEqual([
+      `Order.md:7 warning: calls: there is no agent Refnud ${elsewhere} Did you mean Refund?`,
+      `billing/Refund.md:3 warning: calls: there is no agent TaxOffice ${elsewhere}`,
+    ]);
   });
 
   test("is refused as a whole, with every problem in order of file and line", async () => {

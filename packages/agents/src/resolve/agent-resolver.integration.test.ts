@@ -60,7 +60,8 @@ const givenAgents = async (agents: readonly ParsedAgent[], aliases: readonly Ali
     await storeCommit(worker, {
       held: acquired.held,
       commit,
-      content: { agents: content, aliases, ...(defaultAgent !== undefined && { defaultAgent }) },
+      content: { agents: content, aliases, calls: [], ...(defaultAgent !== undefined && { defaultAgent }) },
+      warnings: [],
       audit,
     });
   };

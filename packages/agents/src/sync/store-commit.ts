@@ -13,6 +13,8 @@ export type StoreInput = {
   readonly held: HeldRepository;
   readonly commit: string;
   readonly content: RepositoryContent;
+  /** Kept with the repository, for whoever asks how the sync went. */
+  readonly warnings: readonly Problem[];
   readonly audit: AuditEntry;
 };
 
@@ -223,7 +225,13 @@ const switchTo = async (tx: Tx, input: StoreInput, manifest: SnapshotManifest): 
     text: "UPDATE repository SET live_commit = $3, default_agent = $4 WHERE org_id = $1 AND id = $2",
     values: [orgId, repositoryId, commit, input.content.defaultAgent ?? null],
   });
-  const end = { state: "ok", seenCommit: commit, problems: [], error: null, retrySeconds: null } as const;
+  const end = {
+    state: "ok",
+    seenCommit: commit,
+    problems: input.warnings,
+    error: null,
+    retrySeconds: null,
+  } as const;
   await tx.query({ text: RELEASE, values: releaseValues(held, end) });
   await tx.query({ text: CLEAN_UP, values: [orgId, repositoryId, commit] });
 };

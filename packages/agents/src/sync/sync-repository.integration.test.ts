@@ -137,6 +137,46 @@ describe("a sync", () => {
     ]);
   });
 
+  test("warns of agents that are called and not there, keeps that with the repository, and goes live all the same", async () => {
+    const { orgId, principal, management, repository } = await given();
+    await database.inspect(
+      `INSERT INTO external_agent (org_id, id, name, card_url, card, card_fetched_at, card_expires_at, card_may_be_stale)
+       VALUES ($1, 'ext_1', 'Partner', 'https://p.example.com/', '{}', now(), now(), true)`,
+      [orgId],
+    );
+    const stock = await repository("stock");
+    await stock.push({
+      "goods/Stock.md": exposed(),
+      "Hidden.md": agent(),
+      "agents.json": '{"Store": {"url": "goods/Stock"}}',
+    });
+    const desk = await repository("desk");
+    const calls = (...names: readonly string[]) => agent(`exposed: true\ncalls: [${names.join(", ")}]\n`);
+    const warnings = async () => unwrap(await getRepository(management, principal, "desk")).problems.map(formatProblem);
+
+    await desk.push({ "Own.md": exposed(), "Old.md": exposed() });
+    const there = ["Stock", "goods/Stock", "stock:goods/Stock", "Store", "Partner", "Own", "desk:Own"];
+    const { report } = await desk.push({ "Own.md": exposed(), "A.md": calls(...there, "Hidden", "Partnr", "Old") });
+    expect(report.outcome).toBe("switched");
+    const then = "at the time of this sync, so that it cannot be called.";
+    const told = [
+      `A.md:4 warning: calls: there is no agent Hidden ${then}`,
+      `A.md:4 warning: calls: there is no agent Partnr ${then} Did you mean Partner?`,
+      `A.md:4 warning: calls: there is no agent Old ${then}`,
+    ];
+    expect(await warnings()).toEqual(told);
+    expect(unwrap(await desk.sync()).outcome).toBe("unchanged");
+    expect(await warnings()).toEqual(told);
+    const listed = unwrap(await listRepositories(management, principal)).repositories;
+    expect(listed.map(({ state, problemCount }) => [state, problemCount])).toEqual([
+      ["ok", 0],
+      ["ok", 0],
+    ]);
+
+    await desk.push({ "Own.md": exposed(), "A.md": calls(...there) });
+    expect(await warnings()).toEqual([]);
+  });
+
   test("does nothing when the branch has not moved", async () => {
     const { orgId, repository } = await given();
     const { push, sync } = await repository("desk");

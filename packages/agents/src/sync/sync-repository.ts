@@ -9,6 +9,7 @@ import type { GitPlace } from "../git/git-place.ts";
 import type { GitSource } from "../git/git-source.ts";
 import { repositoryResource } from "../manage/repository-view.ts";
 import { readAgents } from "../repository/read-agents.ts";
+import { findMissingCalls } from "./find-missing-calls.ts";
 import { storeCommit, type Changes } from "./store-commit.ts";
 import {
   acquireSync,
@@ -111,6 +112,10 @@ const refuse = async (
   return { outcome: "refused", commit, liveCommit: held.liveCommit, problems };
 };
 
+/** What the live commit was warned of, if it was the last one that was looked at. */
+const warningsOf = ({ problems }: HeldRepository): readonly Problem[] =>
+  problems.filter(({ severity }) => severity === "warning");
+
 /** The sync itself, with the lease held. An error means that nothing was learnt about the commit. */
 const syncHeld = async (deps: SyncDeps, held: HeldRepository, input: SyncInput): Promise<Result<SyncReport>> => {
   const credential = credentialOf(deps, held);
@@ -120,7 +125,13 @@ const syncHeld = async (deps: SyncDeps, held: HeldRepository, input: SyncInput):
   const tip = await deps.git.findTip(place, input.signal);
   if (!tip.ok) return tip;
   if (tip.value === held.liveCommit) {
-    const end: SyncEnd = { state: "ok", seenCommit: tip.value, problems: [], error: null, retrySeconds: null };
+    const end: SyncEnd = {
+      state: "ok",
+      seenCommit: tip.value,
+      problems: warningsOf(held),
+      error: null,
+      retrySeconds: null,
+    };
     await release(deps, held, { end });
     return ok({ outcome: "unchanged", commit: tip.value });
   }
@@ -131,7 +142,8 @@ const syncHeld = async (deps: SyncDeps, held: HeldRepository, input: SyncInput):
   await deps.git.tidy(place);
   if (!content.ok) return ok(await refuse(deps, held, { ...input, commit, problems: content.error }));
   const audit = auditOf(held, input, { result: "ok", details: { commit, agents: content.value.agents.length } });
-  const stored = await storeCommit(deps.db, { held, commit, content: content.value, audit });
+  const warnings = await findMissingCalls(deps.db, held, content.value);
+  const stored = await storeCommit(deps.db, { held, commit, content: content.value, warnings, audit });
   if ("problems" in stored) return ok(await refuse(deps, held, { ...input, commit, problems: stored.problems }));
   return ok({ outcome: "switched", commit, changes: stored.changes });
 };
