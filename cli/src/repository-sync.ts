@@ -45,7 +45,8 @@ export const describeSync = (repository: RepositoryDetail): string => {
   ];
   lines.push(...problems.slice(0, PROBLEMS_SHOWN).map((problem) => `  ${formatProblem(problem)}`));
   if (problems.length > PROBLEMS_SHOWN) lines.push(`  and ${problems.length - PROBLEMS_SHOWN} more`);
-  if (state !== "ok" && liveCommit !== null)
+  if (state !== "ok" && liveCommit !== null) {
     lines.push(`The commit before, ${liveCommit.slice(0, 12)}, goes on serving.`);
+  }
   return `${lines.join("\n")}\n`;
 };
