@@ -1,12 +1,13 @@
 import type { ServerResponse } from "node:http";
 
 const KEEP_ALIVE_MS = 15_000;
-/** What comes in one go is written in pieces of about this size. */
+/** What comes in one go is written in pieces of about this many characters. */
 const PIECE_CHARS = 16_000;
 
 /**
- * Writes server-sent events, one line of JSON each, as fast as the reader takes them: what it has not taken is not asked
- * for, so an open stream holds no more than a piece. Comment lines keep idle connections open.
+ * Writes server-sent events, one line of JSON each, as fast as the reader takes them: while it takes none, no more are
+ * asked for, so that an open stream holds a piece and what Node and the system buffer. Comment lines keep idle connections
+ * open. Where the events break off, so does the response, without its end.
  */
 export const writeEventStream = async (
   response: ServerResponse,
@@ -30,6 +31,7 @@ export const writeEventStream = async (
     piece = "";
   };
   let held: NodeJS.Immediate | undefined = setImmediate(send);
+  let isWhole = false;
   try {
     for await (const event of events) {
       if (response.destroyed) return;
@@ -38,10 +40,13 @@ export const writeEventStream = async (
       if (piece.length >= PIECE_CHARS) send();
       if (response.writableNeedDrain) await drained(response);
     }
+    isWhole = true;
   } finally {
     clearInterval(keepAlive);
     clearImmediate(held);
-    response.end(piece);
+    if (isWhole) response.end(piece);
+    else if (piece === "" || response.writableNeedDrain) response.destroy();
+    else response.write(piece, () => response.destroy());
   }
 };
 

@@ -214,7 +214,6 @@ const handle = async (deps: HandlerDeps, request: FastifyRequest, reply: Fastify
   await writeEventStream(reply.raw, envelopes(), { [NONCE_HEADER]: deps.nonce }).catch((error: unknown) => {
     // Whoever closed the stream stopped the execution on purpose; anything else breaks it off, and the worker sees that.
     if (!signal.aborted) deps.log.error("task_broken_off", error, { taskId, runId: claims.context.runId });
-    reply.raw.destroy();
   });
 };
 
