@@ -116,6 +116,7 @@ const givenRun = async (leaseMs = 60_000): Promise<LeasedRun> => {
     addAgain: async () => undefined,
     take: async () => undefined,
     giveBack: async () => undefined,
+    dropAbandoned: async () => undefined,
     onAdded: async () => undefined,
     close: async () => undefined,
   };

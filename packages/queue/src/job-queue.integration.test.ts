@@ -1,5 +1,6 @@
 import { newId, Secret } from "@shaman/kernel";
 import { startRedis, testDatabase, whenSeen, type RedisServer, type TestDatabase } from "@shaman/testkit";
+import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { JobQueue } from "./job-queue.ts";
 import { createPostgresJobQueue } from "./postgres-job-queue.ts";
@@ -10,9 +11,10 @@ describe.each(["postgres", "redis"])("the job queue on %s", (backend) => {
   let database: TestDatabase;
   let redis: RedisServer | undefined;
   const open: JobQueue[] = [];
+  const errors: Error[] = [];
 
   const openQueue = (takes: boolean): JobQueue => {
-    const options = { name: `test-${open.length}`, onError: () => undefined, takes };
+    const options = { name: `test-${open.length}`, onError: (error: Error) => void errors.push(error), takes };
     const queue =
       redis === undefined
         ? createPostgresJobQueue({ ...options, url: database.roleUrls.worker, poolSize: 3 })
@@ -53,6 +55,29 @@ describe.each(["postgres", "redis"])("the job queue on %s", (backend) => {
   const takeAll = async (orgId: string): Promise<readonly HeardWakeUp[]> => (await takeJobs(orgId)).flat();
   const idsOf = (wakeUps: readonly HeardWakeUp[]): readonly string[] =>
     wakeUps.map(({ data }) => (typeof data === "object" && data !== null && "runId" in data ? String(data.runId) : ""));
+
+  const withRedis = async <T>(url: string, work: (client: Redis) => Promise<T>): Promise<T> => {
+    const client = new Redis(url);
+    return work(client).finally(() => client.disconnect());
+  };
+  /** Jobs of any state that the queue holds. */
+  const countJobs = async (orgId: string): Promise<number> => {
+    const name = `shaman-${orgId}-jobs`;
+    if (redis !== undefined) {
+      const keys = await withRedis(redis.url, (client) => client.keys(`bull:${name}:*`));
+      return keys.filter((key) => /:(several-\w+|[a-z]-1)$/.test(key)).length;
+    }
+    const jobs = await database.inspect("SELECT 1 FROM bullmq.job WHERE queue = $1", [name]);
+    return jobs.length;
+  };
+  /** Has the locks of all that was taken run out. */
+  const unlockAll = async (): Promise<void> => {
+    if (redis === undefined) {
+      await database.inspect("UPDATE bullmq.job SET locked_until_ms = 0 WHERE state = 'active'", []);
+      return;
+    }
+    await withRedis(redis.url, async (client) => client.del(await client.keys("bull:*:lock")));
+  };
 
   test("gives each job once, to whoever takes it, with what it holds", async () => {
     const orgId = newId("org");
@@ -99,6 +124,30 @@ describe.each(["postgres", "redis"])("the job queue on %s", (backend) => {
     await worker.add(jobOf(orgId, "urgent-1", { priority: 2 }));
     await job?.finish({ takeNext: false });
     expect((await takeJobs(orgId)).map(idsOf)).toEqual([["urgent-1"], ["b-1", "c-1"], ["d-1"]]);
+  });
+
+  test("removes what a process took and left half taken when it died, and nothing that was taken just now", async () => {
+    const orgId = newId("org");
+    await Promise.all(["a-1", "b-1"].map((id) => worker.add(jobOf(orgId, id))));
+    await worker.add(jobOf(orgId, "c-1"));
+    const job = await worker.take(orgId);
+    await worker.dropAbandoned(orgId, 0);
+    expect(await countJobs(orgId)).toBe(2);
+    await unlockAll();
+    await worker.dropAbandoned(orgId, 60_000);
+    expect(await countJobs(orgId)).toBe(2);
+    await worker.dropAbandoned(orgId, 0);
+    expect([job?.wakeUps.length, await countJobs(orgId)]).toEqual([2, 1]);
+    expect(idsOf(await takeAll(orgId))).toEqual(["c-1"]);
+  });
+
+  test("tells of a job that it cannot read, and drops it", async () => {
+    const orgId = newId("org");
+    errors.length = 0;
+    await worker.add(jobOf(orgId, "a-1", { name: "several", data: {} }));
+    await worker.add(jobOf(orgId, "b-1"));
+    expect(idsOf(await takeAll(orgId))).toEqual(["b-1"]);
+    expect(errors.map(({ message }) => message)).toEqual([`The job a-1 of ${orgId} cannot be read and is dropped`]);
   });
 
   test("keeps organizations apart, and a delayed job until its time", async () => {

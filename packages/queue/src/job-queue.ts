@@ -13,12 +13,14 @@ export type TakenJob = {
 export type JobQueue = {
   /** What one turn of the event loop adds for an organization, with the same priority, becomes one job. */
   readonly add: (job: WakeUp) => Promise<void>;
-  /** Adds again what may have been lost or left half taken by a dead process. Leaves a live one alone. */
+  /** Adds again what may have been lost, or was left half taken by itself by a dead process. Leaves a live one alone. */
   readonly addAgain: (job: WakeUp) => Promise<void>;
   /** Takes the organization's next job, or nothing; does not wait. */
   readonly take: (orgId: string) => Promise<TakenJob | undefined>;
   /** Puts back what was taken with others and cannot be begun here. It comes before its equals. */
   readonly giveBack: (wakeUps: readonly HeardWakeUp[]) => Promise<void>;
+  /** Removes what was taken so long ago and never finished: whoever took it died. Others take it no more. */
+  readonly dropAbandoned: (orgId: string, takenForMs: number) => Promise<void>;
   /** Tells which organization got a job, from any process. Not reliable: take from time to time by yourself. */
   readonly onAdded: (handler: (orgId: string) => void) => Promise<void>;
   readonly close: () => Promise<void>;
@@ -41,6 +43,7 @@ export const WORKER_OPTIONS = {
 };
 /** How long a process that ends waits for its last jobs to be in the queue; the sweep finds what was not. */
 const CLOSE_MS = 2_000;
+const ABANDONED_AT_ONCE = 1_000;
 
 const queueName = (orgId: string): string => `shaman-${orgId}-jobs`;
 export const orgOfQueue = (name: string): string | undefined => /^shaman-(.+)-jobs$/.exec(name)?.[1];
@@ -148,8 +151,9 @@ export const createJobQueue = (options: JobQueueOptions, backing: Backing): JobQ
       return taken(orgId, next ?? undefined);
     };
     const { name, data, id: jobId = "" } = job;
-    const priority = fromBullPriority(job.priority);
-    return { orgId, wakeUps: fromJob({ orgId, priority }, { jobId, name, data }), finish };
+    const wakeUps = fromJob({ orgId, priority: fromBullPriority(job.priority) }, { jobId, name, data });
+    if (wakeUps.length === 0) options.onError(new Error(`The job ${jobId} of ${orgId} cannot be read and is dropped`));
+    return { orgId, wakeUps, finish };
   };
 
   return {
@@ -165,6 +169,11 @@ export const createJobQueue = (options: JobQueueOptions, backing: Backing): JobQ
     take: async (orgId) => taken(orgId, await workerOf(orgId).getNextJob(token, { block: false })),
     giveBack: async ([first, ...others]) => {
       if (first !== undefined) await keepUntilAdded(addJob([first, ...others], { isAhead: true }));
+    },
+    dropAbandoned: async (orgId, takenForMs) => {
+      const taken = await queueOf(orgId).getActive(0, ABANDONED_AT_ONCE - 1);
+      const abandoned = taken.filter(({ processedOn = 0 }) => processedOn <= Date.now() - takenForMs);
+      await Promise.all(abandoned.map((job) => job.remove().catch(() => undefined)));
     },
     onAdded: backing.onAdded,
     close: async () => {

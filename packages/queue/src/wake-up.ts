@@ -1,3 +1,4 @@
+import { randomText } from "@shaman/kernel";
 import { z } from "zod";
 
 /** A wake-up. It holds ids only: what is to be done is in PostgreSQL, and doing it twice must be harmless. */
@@ -32,7 +33,7 @@ const contentOf = ({ jobId, name, data }: HeardWakeUp): JobContent => ({ jobId, 
 export const toJob = ([first, ...others]: readonly [HeardWakeUp, ...HeardWakeUp[]]): JobContent => {
   if (others.length === 0) return contentOf(first);
   const wakeUps = [first, ...others].map(contentOf);
-  return { jobId: `${first.jobId}+${others.length}`, name: SEVERAL, data: { wakeUps } };
+  return { jobId: `${SEVERAL}-${randomText(20)}`, name: SEVERAL, data: { wakeUps } };
 };
 
 /** The wake-ups of a job; none where they cannot be read: what they were to wake is found by the sweep. */

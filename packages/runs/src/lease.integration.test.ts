@@ -19,9 +19,11 @@ afterAll(() => database.close());
 /** A queue that only remembers what was added: these tests are about what PostgreSQL holds. */
 const rememberingQueue = () => {
   const added: WakeUp[] = [];
+  const cleared: string[] = [];
   const add = async (job: WakeUp): Promise<void> => void added.push(job);
-  const queue: JobQueue = { ...QUIET_QUEUE, add, addAgain: add };
-  return { queue, added };
+  const dropAbandoned = async (id: string): Promise<void> => void cleared.push(id);
+  const queue: JobQueue = { ...QUIET_QUEUE, add, addAgain: add, dropAbandoned };
+  return { queue, added, cleared };
 };
 
 const givenRun = async (durable: "at once" | "later" = "at once"): Promise<string> =>
@@ -241,6 +243,18 @@ describe("the sweep", () => {
       first.filter((id) => [waiting, fresh, held, dead, parked].some((runId) => id.startsWith(runId))).toSorted(),
     ).toEqual([`${waiting}-1`, `${dead}-1`].toSorted());
     expect((await swept()).filter((id) => id.startsWith(waiting))).toEqual([]);
+  });
+
+  test("has the queue drop what a dead worker left half taken, where it finds a run", async () => {
+    const { queue, cleared } = rememberingQueue();
+    const sweep = () => sweepRuns({ db: database.as("worker"), queue }, { afterMs: 60_000 });
+    await sweep();
+    cleared.length = 0;
+    await sweep();
+    expect(cleared).not.toContain(orgId);
+    await age(await givenRun());
+    await sweep();
+    expect(cleared).toContain(orgId);
   });
 
   test("wakes a run as soon as its lease has run out, once, however lately it was put into the queue", async () => {

@@ -14,6 +14,8 @@ WHERE finished_at IS NULL AND (lease_until IS NULL OR lease_until < now())
 ORDER BY enqueued_at LIMIT $2`;
 
 const SWEEP_LIMIT = 1_000;
+/** A job is taken off the queue as soon as it is taken; so long ago, whoever did died in between. */
+const ABANDONED_MS = 35_000;
 
 const MARK_SWEPT = `
 UPDATE run SET enqueued_at = now() FROM jsonb_to_recordset($1::jsonb) AS i (org_id text, run_id text, few integer)
@@ -35,6 +37,7 @@ export const sweepRuns = async (
     }),
   );
   for (const [orgId, runs] of Map.groupBy(rows, (row) => row.org_id)) {
+    await deps.queue.dropAbandoned(orgId, ABANDONED_MS);
     for (const run of runs) {
       await deps.queue.addAgain(wakeUpOf({ orgId, runId: run.id, wake: run.wake, priority: run.priority }));
     }

@@ -9,6 +9,7 @@ export const QUIET_QUEUE: JobQueue = {
   addAgain: async () => undefined,
   take: async () => undefined,
   giveBack: async () => undefined,
+  dropAbandoned: async () => undefined,
   onAdded: async () => undefined,
   close: async () => undefined,
 };
