@@ -11,7 +11,7 @@ import { createUsageReader, modelUsage } from "./usage-reader.ts";
 export type ProviderAnswer = {
   /** What the provider has counted so far, if it said so: what a call costs that breaks off now. */
   readonly billed: () => readonly BilledUsage[];
-  /** The same for a call that we cut: where the provider has not said so, at least `inputTokens` and what it wrote. */
+  /** The same for a call that we cut: until the provider has counted all of it, at least `inputTokens` and what it wrote. */
   readonly billedAtLeast: (inputTokens: number) => readonly BilledUsage[];
   /** The event that a part gives, if it gives one; throws what the provider put into the stream as an error. */
   readonly take: (part: LanguageModelV4StreamPart) => ModelEvent | undefined;
@@ -100,6 +100,7 @@ export const createProviderAnswer = (model: string): ProviderAnswer => {
     return usage === undefined ? [] : [{ model: answered, usage }];
   };
   const billedAtLeast = (inputTokens: number): readonly BilledUsage[] => {
+    if (counted.isComplete()) return billed();
     const seen = counted.usage() ?? modelUsage({ inputTokens });
     const outputTokens = Math.max(seen.outputTokens, leastTokensOf(writtenChars));
     return [{ model: answered, usage: { ...seen, outputTokens } }];

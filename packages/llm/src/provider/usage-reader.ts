@@ -15,8 +15,12 @@ export const modelUsage = (counts: Counts): ModelUsage => ({
 
 const count = z.int().min(0).nullish();
 
-/** The last chunk of a chat completion: https://platform.openai.com/docs/api-reference/chat-streaming */
+/**
+ * The last chunk of a chat completion: https://platform.openai.com/docs/api-reference/chat-streaming
+ * Some servers count in every chunk; in those on the way a choice has no reason yet why it stopped.
+ */
 const openaiChunk = z.object({
+  choices: z.array(z.object({ finish_reason: z.string().nullish() })).catch([]),
   usage: z.object({
     prompt_tokens: count,
     completion_tokens: count,
@@ -32,7 +36,10 @@ const anthropicUsage = z.object({
   cache_creation_input_tokens: count,
 });
 
-/** `message_start` counts the input, `message_delta` the output so far: https://docs.claude.com/en/api/messages-streaming */
+/**
+ * `message_start` counts the input, `message_delta`, after all content, the output:
+ * https://docs.claude.com/en/api/messages-streaming
+ */
 const anthropicChunk = z.union([
   z.object({ type: z.literal("message_start"), message: z.object({ usage: anthropicUsage }) }),
   z.object({ type: z.literal("message_delta"), usage: anthropicUsage }),
@@ -49,12 +56,14 @@ const mayCount = (raw: unknown): boolean => {
  */
 export const createUsageReader = () => {
   let seen: ModelUsage | undefined;
+  let isComplete = false;
   const anthropic = { input: 0, output: 0, read: 0, written: 0 };
 
   const take = (raw: unknown): void => {
     if (!mayCount(raw)) return;
     const named = anthropicChunk.safeParse(raw);
     if (named.success) {
+      isComplete = named.data.type === "message_delta";
       const usage = named.data.type === "message_start" ? named.data.message.usage : named.data.usage;
       anthropic.input = usage.input_tokens ?? anthropic.input;
       anthropic.output = usage.output_tokens ?? anthropic.output;
@@ -70,7 +79,8 @@ export const createUsageReader = () => {
     }
     const chunk = openaiChunk.safeParse(raw);
     if (!chunk.success) return;
-    const { usage } = chunk.data;
+    const { usage, choices } = chunk.data;
+    isComplete = choices.every(({ finish_reason: reason }) => Boolean(reason));
     seen = modelUsage({
       inputTokens: usage.prompt_tokens ?? 0,
       outputTokens: usage.completion_tokens ?? 0,
@@ -79,5 +89,10 @@ export const createUsageReader = () => {
       reasoningTokens: usage.completion_tokens_details?.reasoning_tokens ?? 0,
     });
   };
-  return { take, usage: () => seen };
+  return {
+    take,
+    usage: () => seen,
+    /** Whether that was counted when the whole answer had been written. */
+    isComplete: () => isComplete,
+  };
 };

@@ -121,8 +121,9 @@ describe.each(KINDS)("the streaming format of %s", (kind) => {
   });
 
   test("what a provider counted itself is not estimated", async () => {
-    const usage = { inputTokens: 1_000, outputTokens: 900, cachedInputTokens: 600 };
-    const reply = { text: ["a", "b"], usage, model: "m-1", ending: "hold", counted: true } as const;
+    const usage = { inputTokens: 1_000, outputTokens: 90, cachedInputTokens: 600 };
+    // A run of the same has more characters a token than any estimate would assume.
+    const reply = { text: ["a".repeat(4_000), "b"], usage, model: "m-1", ending: "hold", counted: true } as const;
     const { error } = await call(kind, reply, "when nothing more comes");
     expect(billedUsageOf(error)).toEqual([{ model: "provider/m-1", usage }]);
   });
