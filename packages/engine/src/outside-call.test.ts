@@ -167,9 +167,13 @@ describe("what an outside agent writes while it is called", () => {
 
   test("comes after word that it was not there and is tried again", async () => {
     const at = { url: "https://x.test/a2a", binding: "JSONRPC", version: "1.0" } as const;
-    const { events } = await attempt(DONE, {}, [{ kind: "unreachable", remote: {}, at }]);
+    const { events } = await attempt(DONE, {}, [
+      { kind: "unreachable", remote: {}, at },
+      { kind: "unreachable", remote: {} },
+    ]);
     expect(noticesOf(events)).toMatchObject([
       { level: "warning", message: "JSONRPC 1.0 at https://x.test/a2a is not there; it is tried again" },
+      { level: "warning", message: "the server of its card is not there; it is tried again" },
     ]);
   });
 

@@ -37,8 +37,10 @@ export const createOutsideNotices = (
         const message = `${nameOf(progress.from)} is not there; the message goes out by ${nameOf(progress.to)}`;
         return [{ kind: "log", level: "warning", message }];
       }
-      case "unreachable":
-        return [{ kind: "log", level: "warning", message: `${nameOf(progress.at)} is not there; it is tried again` }];
+      case "unreachable": {
+        const where = progress.at === undefined ? "the server of its card" : nameOf(progress.at);
+        return [{ kind: "log", level: "warning", message: `${where} is not there; it is tried again` }];
+      }
       case "progress": {
         const message = [progress.state, ...textsOf(progress.message?.parts ?? [])].join(": ");
         return [{ kind: "log", level: "info", message }];

@@ -16,8 +16,8 @@ export type ExternalProgress =
       readonly from: SupportedInterface;
       readonly to: SupportedInterface;
     }
-  /** Nothing answers at the agent's address, so that nothing arrived, and it is tried again for a while. */
-  | { readonly kind: "unreachable"; readonly remote: RemoteTask; readonly at: SupportedInterface }
+  /** Nothing answers at an interface, or without `at` where the card is: nothing arrived, and it is tried again for a while. */
+  | { readonly kind: "unreachable"; readonly remote: RemoteTask; readonly at?: SupportedInterface }
   | {
       readonly kind: "progress";
       readonly remote: RemoteTask;

@@ -1,6 +1,12 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { ExternalDirectory, ExternalTarget, HealthRecorder, OpenedExternalAgent } from "@shaman/external";
+import type {
+  ExternalDirectory,
+  ExternalTarget,
+  HealthRecorder,
+  OpenedExternalAgent,
+  SupportedInterface,
+} from "@shaman/external";
 import { abortAfter, AppError, err, ok, unwrap, type Clock, type JsonObject, type Result } from "@shaman/kernel";
 import type { Outbound } from "@shaman/outbound";
 import {
@@ -11,6 +17,7 @@ import {
   type RemoteTask,
   type Settled,
 } from "./answer-state.ts";
+import { startFigures } from "./call-figures.ts";
 import type { WireRequest } from "./dialect.ts";
 import { answerInvalid, deliveredOf, externalError, isTransient, type Delivered } from "./external-error.ts";
 import { readEvent, readTask } from "./read-answer.ts";
@@ -140,7 +147,7 @@ export async function* callExternalAgent(
   const patience = createPatience({ clock: deps.clock, totalMs: limits.reconnectMs, deadline, signal: time.signal });
   let session: Session | undefined;
   try {
-    const agent = await openAgent(deps, call, { patience, signal: time.signal });
+    const agent = yield* openAgent(deps, call, { answer, patience, signal: time.signal });
     figures.opened(agent);
     session = openSession(deps, call, { agent, answer, limits, patience, signal: time.signal });
     for await (const event of follow(session)) {
@@ -170,18 +177,19 @@ export async function* callExternalAgent(
 }
 
 /** Finds the agent with its card, which may be at the very server that is away. */
-const openAgent = async (
+async function* openAgent(
   deps: ExternalCallDeps,
   { orgId, target }: ExternalCall,
-  { patience, signal }: Pick<Session, "patience" | "signal">,
-): Promise<OpenedExternalAgent> => {
+  { answer, patience, signal }: Pick<Session, "answer" | "patience" | "signal">,
+): AsyncGenerator<ExternalProgress, OpenedExternalAgent, undefined> {
   for (;;) {
     const opened = await deps.directory.open({ orgId, target, signal });
     if (opened.ok) return opened.value;
     if (!patience.mayWait(opened.error)) throw opened.error;
+    if (patience.isFresh()) yield { kind: "unreachable", remote: answer.remote() };
     await patience.wait();
   }
-};
+}
 
 /** Before the agent's card and interface were found, nothing was sent by this call. */
 const deliveredWith = (
@@ -213,27 +221,6 @@ const LOST_FOR_US: ReadonlySet<string> = new Set([
 ]);
 
 const wantsCancel = async (call: ExternalCall): Promise<boolean> => (await call.shouldCancel?.()) ?? true;
-
-/** Latency is the time until the first sign of an answer; what the agent makes of the task is not its health. */
-const startFigures = (deps: ExternalCallDeps, { orgId, target }: ExternalCall) => {
-  const startMs = performance.now();
-  let id = target.kind === "registered" ? target.externalAgentId : undefined;
-  let latencyMs: number | undefined;
-  return {
-    opened: (agent: OpenedExternalAgent): void => {
-      id = agent.id;
-    },
-    answered: (): void => {
-      latencyMs ??= performance.now() - startMs;
-    },
-    ended: (error?: AppError): void => {
-      // Not the agent's doing.
-      if (id === undefined || error?.code === "external_outcome_unknown") return;
-      const figures = { orgId, externalAgentId: id, latencyMs: latencyMs ?? performance.now() - startMs };
-      deps.health?.record({ ...figures, ...(error !== undefined && { error: error.code }) });
-    },
-  };
-};
 
 type Session = {
   readonly call: ExternalCall;
@@ -318,18 +305,25 @@ async function* waitAfter(
 
 /**
  * Sends the message by the interface in use, and by the next one, or again after a pause, only where it certainly did not
- * arrive: it never goes out twice while its outcome is unknown, and always under the same id.
+ * arrive: it never goes out twice while its outcome is unknown, and always under the same id. What is gone over to again
+ * after a pause is told the first time only.
  */
 async function* send(session: Session): AsyncGenerator<ExternalProgress, void, undefined> {
   const { answer, route, signal } = session;
+  const told = new Set<SupportedInterface>();
   for (;;) {
     try {
       return yield* sendOneWay(session);
     } catch (thrown) {
       if (signal.aborted || answer.hasBegun()) throw thrown;
       const from = route.way().interface;
-      if (route.fallBack(thrown)) yield { kind: "fallback", remote: answer.remote(), from, to: route.way().interface };
-      else if (!(yield* waitAfter(session, thrown))) throw thrown;
+      if (!route.fallBack(thrown)) {
+        if (!(yield* waitAfter(session, thrown))) throw thrown;
+        continue;
+      }
+      const to = route.way().interface;
+      if (!told.has(to)) yield { kind: "fallback", remote: answer.remote(), from, to };
+      told.add(to);
     }
   }
 }

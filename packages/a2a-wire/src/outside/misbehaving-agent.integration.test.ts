@@ -533,14 +533,34 @@ describe("an agent whose server is away for a moment", () => {
     expect(leading.asked).toHaveLength(1);
   });
 
-  test("is asked by every interface again, from the first one on", async () => {
-    const [first, second] = [await freePort(), await freePort()];
-    const other = { url: `http://127.0.0.1:${second}/rpc`, protocolBinding: "JSONRPC", protocolVersion: "1.0" };
-    const at = { url: `http://127.0.0.1:${first}/rpc` };
-    const agent = await givenAgent({}, { interface: at, others: () => [other] });
-    const { seen } = await readCall(agent.call({ limits: { reconnectMs: 300 } }));
-    const tried = seen.flatMap((event) => (event.kind === "fallback" ? [new URL(event.from.url).port] : []));
-    expect(tried).toEqual([String(first), String(first), String(first)]);
+  test("is asked by every interface again, from the first one on, and each change of them is told once", async () => {
+    const ports = [await freePort(), await freePort(), await freePort()];
+    const [at, ...others] = ports.map((port) => ({
+      url: `http://127.0.0.1:${port}/rpc`,
+      protocolBinding: "JSONRPC",
+      protocolVersion: "1.0",
+    }));
+    const agent = await givenAgent({}, { ...(at !== undefined && { interface: at }), others: () => others });
+    const tried: string[] = [];
+    const counting: Outbound = {
+      ...scene.outbound,
+      fetchWith: (limits) => (input, init) => {
+        tried.push(new URL(input instanceof Request ? input.url : input).port);
+        return scene.outbound.fetchWith(limits)(input, init);
+      },
+    };
+    const { seen } = await readCall(agent.call({ way: counting, limits: { reconnectMs: 300 } }));
+    expect(tried).toEqual([...ports, ...ports, ...ports].map(String));
+    expect(seen.map(({ kind }) => kind)).toEqual(["fallback", "fallback", "unreachable", "outcome"]);
+  });
+
+  test("is told of once also where its card is at that server", async () => {
+    const card = `http://127.0.0.1:${await freePort()}/card.json`;
+    const agent = await givenAgent({});
+    const target = { kind: "url", name: "Odd", url: card } as const;
+    const { seen, outcome } = await readCall(agent.call({ target, limits: { reconnectMs: 600 } }));
+    expect(outcome).toMatchObject({ kind: "error", delivered: "no" });
+    expect(seen.map(({ kind }) => kind)).toEqual(["unreachable", "outcome"]);
   });
 });
 
