@@ -9,7 +9,8 @@ import { agentGrantResource, agentResource } from "./grants.ts";
 import { isIpRange } from "./ip-allow-list.ts";
 import type { Principal } from "./principal.ts";
 
-const agentName = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, "must be the name of an agent");
+const nameRule = "must be the name of an agent: 1 to 64 letters, digits, - or _";
+const agentName = z.string(nameRule).regex(/^[A-Za-z0-9_-]{1,64}$/, nameRule);
 
 export const createApiKeyInput = z.strictObject({
   name: z.string().trim().min(1, "must not be empty").max(100),

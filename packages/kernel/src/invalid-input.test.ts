@@ -83,6 +83,84 @@ test.each([
     ],
     "span: must be off, or must be a span.",
   ],
+  [
+    [
+      {
+        code: "invalid_union",
+        path: ["agents"],
+        errors: [
+          [{ code: "invalid_value", path: [], values: ["*"], message: 'Invalid input: expected "*"' }],
+          [
+            { code: "invalid_type", path: [1], expected: "string", message: "Invalid input: expected string, …" },
+            { path: [2, "name"], message: "must be a name" },
+          ],
+        ],
+        message: "Invalid input",
+      },
+    ],
+    "agents[1]: must be text; agents[2].name: must be a name.",
+  ],
+  [
+    [
+      {
+        code: "invalid_union",
+        path: ["agents"],
+        errors: [
+          [{ code: "invalid_value", path: [], values: ["*"], message: 'Invalid input: expected "*"' }],
+          [
+            {
+              code: "invalid_type",
+              path: [],
+              expected: "array",
+              message: "Invalid input: expected array, received undefined",
+            },
+          ],
+        ],
+        message: "Invalid input",
+      },
+    ],
+    "agents: is missing.",
+  ],
+  [
+    [
+      {
+        code: "invalid_union",
+        path: ["auth", "kind"],
+        errors: [],
+        options: ["none", "headers", "oauth"],
+        message: "Invalid discriminator value. Expected 'none' | …",
+      },
+    ],
+    "auth.kind: must be none, headers or oauth.",
+  ],
+  [
+    [{ code: "too_small", path: ["x"], origin: "string", minimum: 3, exact: true, message: "Too small: …" }],
+    "x: must have exactly 3 characters.",
+  ],
+  [
+    [{ code: "too_big", path: ["x"], origin: "array", maximum: 3, exact: true, message: "Too big: …" }],
+    "x: must have exactly 3 entries.",
+  ],
+  [
+    [{ code: "too_small", path: ["x"], origin: "string", minimum: 1, inclusive: true, message: "Too small: …" }],
+    "x: must not be empty.",
+  ],
+  [
+    [
+      {
+        code: "invalid_format",
+        path: ["x"],
+        format: "datetime",
+        pattern: "/^(?:…)$/",
+        message: "Invalid ISO datetime",
+      },
+    ],
+    "x: must be a time such as 2027-01-31T12:00:00Z.",
+  ],
+  [
+    [{ code: "invalid_format", path: ["x"], format: "uuid", pattern: "/^(?:…)$/", message: "Invalid UUID" }],
+    "x: must be a valid uuid.",
+  ],
   [[{ code: "news", path: ["x"], message: "Invalid input" }], "x: is not as it must be."],
 ])("what a schema finds is said in our words, as one sentence (%#)", (issues, message) => {
   expect(invalidInput({ issues })).toMatchObject({ code: "invalid_input", kind: "user", message });
