@@ -193,7 +193,10 @@ describe("an organization's settings", () => {
       ["run.maxSteps", "0", "shaman: run.maxSteps: must be a whole number from 1 to 1000.\n"],
       ["run.maxCostUsd", "-1", "shaman: run.maxCostUsd: must be a number from 0 to 10000.\n"],
       ["spend.monthlyUsd", "much", "shaman: spend.monthlyUsd: must be a number from 0 to 10000000.\n"],
+      ["defaultModel", "nope", "defaultModel: must be provider/model, or a name that modelAliases has."],
       ["prices", "5", "prices: must be a JSON object such as"],
+      ["prices.__proto__", '{"input":1,"cached":1,"output":1}', "prices.__proto__: is no name that may be used."],
+      ["prices", '{"x/y":{"__proto__":1}}', "prices.x/y.__proto__: is no name that may be used."],
       ["prices", '{"openai/x":{"input":1}}', "prices.openai/x.output: must be a number"],
     ] as const) {
       const refused = await shaman(["org", "set", setting, value, "--org", slug]);
@@ -201,6 +204,23 @@ describe("an organization's settings", () => {
       expect(refused.err).toContain(message);
     }
     expect((await settingsOf(slug))["overrides"]).toEqual({});
+  });
+
+  test("that are stored and not valid are shown as the default that holds, with what is wrong, and can be set right", async () => {
+    const { slug, orgId } = await givenOrg();
+    const set = (...args: string[]) => shaman(["org", "set", ...args, "--org", slug]);
+    const stored = { run: { maxSteps: 5_000, maxDepth: 2 }, prices: { "a/b": { input: 1 } } };
+    await database.inspect("UPDATE organization SET settings = $2 WHERE id = $1", [orgId, JSON.stringify(stored)]);
+    const { out } = await shaman(["org", "settings", "--org", slug]);
+    expect(out).toMatch(/\nrun\.maxSteps +30 +default, because the stored run\.maxSteps is not valid +whole/);
+    expect(out).toMatch(/\nrun\.maxDepth +5 +default, because the stored run\.maxSteps is not valid +whole/);
+    expect(out).toMatch(/\nprices +none +default, because the stored prices\.a\/b\.output is not valid +USD/);
+    const depth = await set("run.maxDepth", "3");
+    expect(depth.out).toContain("run.maxDepth is 5 (the default, because the stored run.maxSteps is not valid).\n");
+    const price = await set("prices.c/d", '{"input":1,"cached":1,"output":1}');
+    expect(price.out).toContain("prices is none (the default, because the stored prices.a/b.output is not valid).\n");
+    await set("run.maxSteps", "9");
+    expect(await settingsOf(slug)).toMatchObject({ settings: { run: { maxSteps: 9, maxDepth: 3 } } });
   });
 });
 

@@ -5,7 +5,7 @@ import { z } from "zod";
 import type { Cli } from "../cli.ts";
 import { addCommand, orgOption } from "../command.ts";
 import { settingPatch } from "../setting-patch.ts";
-import { settingText } from "../setting-text.ts";
+import { defaultText, settingText } from "../setting-text.ts";
 
 export const orgSet = (parent: Command, cli: Cli): void =>
   addCommand(parent, cli, {
@@ -21,11 +21,15 @@ export const orgSet = (parent: Command, cli: Cli): void =>
       unwrap(await updateOrganizationSettings(deps, principal, patch));
       const view = unwrap(await getOrganizationSettings(deps, principal));
       const changed = listSettings(view.settings, view.overrides).filter(
-        ({ name }) => name === setting || name.startsWith(`${setting}.`),
+        ({ name, unreadable }) =>
+          name === setting ||
+          name.startsWith(`${setting}.`) ||
+          // An entry of a table that is not read does not hold either.
+          (unreadable !== undefined && setting.startsWith(`${name}.`)),
       );
-      const lines = changed.map(({ name, isSet, value: now, standard }) => {
-        const other = isSet ? `default ${settingText(standard)}` : "the default";
-        return `${name} is ${settingText(now)} (${other}).\n`;
+      const lines = changed.map((each) => {
+        const other = each.isSet ? `default ${settingText(each.standard)}` : `the ${defaultText(each)}`;
+        return `${each.name} is ${settingText(each.value)} (${other}).\n`;
       });
       const gone = changed.length === 0 ? `${setting} is not set any more.\n` : "";
       show({ json: view, text: `${lines.join("")}${gone}Servers and workers follow it within 5 seconds.\n` });

@@ -4,7 +4,7 @@ import type { Command } from "commander";
 import { z } from "zod";
 import type { Cli } from "../cli.ts";
 import { addCommand, orgOption } from "../command.ts";
-import { settingText } from "../setting-text.ts";
+import { defaultText, settingText } from "../setting-text.ts";
 import { table } from "../table.ts";
 
 export const orgSettings = (parent: Command, cli: Cli): void =>
@@ -22,7 +22,8 @@ export const orgSettings = (parent: Command, cli: Cli): void =>
           { title: "value", cell: ({ value }) => settingText(value) },
           {
             title: "from",
-            cell: ({ isSet, standard }) => (isSet ? `set here (default ${settingText(standard)})` : "default"),
+            cell: (setting) =>
+              setting.isSet ? `set here (default ${settingText(setting.standard)})` : defaultText(setting),
           },
           { title: "may be", cell: ({ range }) => range },
         ],

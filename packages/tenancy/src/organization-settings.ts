@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import { err, invalidInput, ok, type Json, type JsonObject, type Result } from "@shaman/kernel";
 import { z } from "zod";
 
@@ -65,7 +66,24 @@ const modelName = z
   .string()
   .regex(/^[^/\s]+\/\S+$/, "must be provider/model")
   .max(200);
+
+const defaultModelRule = "must be provider/model, or a name that modelAliases has";
+
 const atMost = (names: object): boolean => Object.keys(names).length <= MAX_NAMES;
+
+const pricesBy = (name: z.ZodString) =>
+  z
+    .record(
+      name,
+      z.strictObject({
+        input: usdPerMillion,
+        cached: usdPerMillion,
+        cacheWrite: usdPerMillion.optional(),
+        output: usdPerMillion,
+      }),
+    )
+    .refine(atMost, `may hold ${MAX_NAMES} models`)
+    .default({});
 
 /** The settings that are limits and amounts, by what they are about. */
 export const settingGroups = { intake, run, retry, spend, retention, modelCache };
@@ -78,7 +96,11 @@ export const organizationSettings = z.strictObject({
   retention: retention.prefault({}),
   modelCache: modelCache.prefault({}),
   /** What agents use whose file names no model: `provider/model`, or one of the names below. */
-  defaultModel: z.string().min(1).max(200).optional(),
+  defaultModel: z
+    .string(defaultModelRule)
+    .regex(/^(?:[^/\s]+\/\S+|[A-Za-z0-9._-]{1,64})$/, defaultModelRule)
+    .max(200)
+    .optional(),
   /** Names that agent files may use instead of `provider/model`; of a list, each is asked where the one before is away. */
   modelAliases: z
     .record(
@@ -90,18 +112,7 @@ export const organizationSettings = z.strictObject({
     .refine(atMost, `may hold ${MAX_NAMES} names`)
     .default({}),
   /** USD per million tokens by `provider/model`, before the listed prices; `cached` and `cacheWrite` are input read from and written to the provider's cache. */
-  prices: z
-    .record(
-      z.string().min(3).max(200),
-      z.strictObject({
-        input: usdPerMillion,
-        cached: usdPerMillion,
-        cacheWrite: usdPerMillion.optional(),
-        output: usdPerMillion,
-      }),
-    )
-    .refine(atMost, `may hold ${MAX_NAMES} models`)
-    .default({}),
+  prices: pricesBy(modelName),
 });
 export type OrganizationSettings = z.output<typeof organizationSettings>;
 
@@ -123,16 +134,28 @@ export const modelsNamed = (
 export const defaultSettings: OrganizationSettings = organizationSettings.parse({});
 
 /** Strict about what is written, lenient about what is read. */
+const readable = z.object({
+  intake: z.object(intake.shape).prefault({}),
+  run: z.object(run.shape).prefault({}),
+  retry: z.object(retry.shape).prefault({}),
+  spend: z.object(spend.shape).prefault({}),
+  retention: z.object(retention.shape).prefault({}),
+  modelCache: z.object(modelCache.shape).prefault({}),
+  defaultModel: z.string().min(1).max(200).optional(),
+  modelAliases: organizationSettings.shape.modelAliases,
+  prices: pricesBy(z.string()),
+});
+
 const storedSettings = z.object({
-  intake: z.object(intake.shape).prefault({}).catch(defaultSettings.intake),
-  run: z.object(run.shape).prefault({}).catch(defaultSettings.run),
-  retry: z.object(retry.shape).prefault({}).catch(defaultSettings.retry),
-  spend: z.object(spend.shape).prefault({}).catch({}),
-  retention: z.object(retention.shape).prefault({}).catch(defaultSettings.retention),
-  modelCache: z.object(modelCache.shape).prefault({}).catch(defaultSettings.modelCache),
-  defaultModel: organizationSettings.shape.defaultModel.catch(undefined),
-  modelAliases: organizationSettings.shape.modelAliases.catch({}),
-  prices: organizationSettings.shape.prices.catch({}),
+  intake: readable.shape.intake.catch(defaultSettings.intake),
+  run: readable.shape.run.catch(defaultSettings.run),
+  retry: readable.shape.retry.catch(defaultSettings.retry),
+  spend: readable.shape.spend.catch(defaultSettings.spend),
+  retention: readable.shape.retention.catch(defaultSettings.retention),
+  modelCache: readable.shape.modelCache.catch(defaultSettings.modelCache),
+  defaultModel: readable.shape.defaultModel.catch(undefined),
+  modelAliases: readable.shape.modelAliases.catch({}),
+  prices: readable.shape.prices.catch({}),
 });
 
 /**
@@ -143,6 +166,10 @@ export const readSettings = (stored: unknown): OrganizationSettings => {
   const parsed = storedSettings.safeParse(stored);
   return parsed.success ? parsed.data : defaultSettings;
 };
+
+/** Why a group, a table or `defaultModel` counts as unset although it is stored: the name of what is not valid in it. */
+export const unreadableSettings = (stored: JsonObject): ReadonlyMap<string, string> =>
+  new Map(readable.safeParse(stored).error?.issues.map(({ path }) => [String(path[0]), path.join(".")]));
 
 /** RFC 7396: objects merge, null removes, anything else replaces. */
 const mergePatch = (target: Json | undefined, patch: Json): Json => {
@@ -165,12 +192,65 @@ const withoutEmptyGroups = (stored: Json): Json =>
     ? Object.fromEntries(Object.entries(stored).filter(([, of]) => !isObject(of) || Object.keys(of).length > 0))
     : stored;
 
+type Problem = { readonly path: readonly PropertyKey[]; readonly message: string };
+
+/** JSON knows it as a key like any other, but whoever assigns to it changes something else. */
+const prototypeKeys = (value: Json, path: readonly PropertyKey[] = []): readonly Problem[] => {
+  if (Array.isArray(value)) return value.flatMap((each, index) => prototypeKeys(each, [...path, index]));
+  if (!isObject(value)) return [];
+  return Object.entries(value).flatMap(([key, of]) => {
+    const place = [...path, key];
+    return key === "__proto__" ? [{ path: place, message: "is no name that may be used" }] : prototypeKeys(of, place);
+  });
+};
+
+/** What an object or a list has itself under a key. */
+export const at = (from: unknown, key: PropertyKey): unknown =>
+  typeof from === "object" && from !== null ? Object.getOwnPropertyDescriptor(from, key)?.value : undefined;
+
+type PlacedIssue = { readonly issue: z.core.$ZodIssue; readonly place: readonly PropertyKey[] };
+
+/** What is not valid, each with the place of the value that makes it so. */
+const placedIssues = (settings: Json): readonly PlacedIssue[] =>
+  (organizationSettings.safeParse(settings).error?.issues ?? []).flatMap((issue): PlacedIssue[] =>
+    issue.code === "unrecognized_keys"
+      ? issue.keys.map((key) => ({ issue: { ...issue, keys: [key] }, place: [...issue.path, key] }))
+      : [{ issue, place: issue.path }],
+  );
+
+/** The default model, where it is an alias that is not there. */
+const missingAlias = (settings: Json): string | undefined => {
+  const name = at(settings, "defaultModel");
+  if (typeof name !== "string" || name.includes("/")) return undefined;
+  return at(at(settings, "modelAliases"), name) === undefined ? name : undefined;
+};
+
+const aliasProblems = (stored: Json, changed: Json): readonly Problem[] => {
+  const missing = missingAlias(changed);
+  if (missing === undefined || missing === missingAlias(stored)) return [];
+  if (missing !== at(stored, "defaultModel")) return [{ path: ["defaultModel"], message: defaultModelRule }];
+  const message = "is the defaultModel, which must be another one before the alias can go";
+  return [{ path: ["modelAliases", missing], message }];
+};
+
+/** What the change makes wrong: what is stored already and not valid, perhaps by another version, is no part of it. */
+const newProblems = (stored: Json, changed: Json): readonly Problem[] => {
+  const before = placedIssues(stored);
+  const isOld = ({ issue, place }: PlacedIssue): boolean =>
+    before.some((old) => isDeepStrictEqual(old.issue, issue)) &&
+    isDeepStrictEqual(place.reduce(at, stored), place.reduce(at, changed));
+  const found = placedIssues(changed).flatMap((placed) => (isOld(placed) ? [] : [placed.issue]));
+  return found.length > 0 ? found : aliasProblems(stored, changed);
+};
+
 /**
  * What would be stored after a change: only overrides, a null takes one back to its default. Errors: `invalid_input`
- * that names each setting.
+ * that names each setting that the change makes wrong.
  */
 export const changeSettings = (stored: Json, patch: JsonObject): Result<Json> => {
+  const forbidden = prototypeKeys(patch);
+  if (forbidden.length > 0) return err(invalidInput({ issues: forbidden }));
   const changed = withoutEmptyGroups(mergePatch(stored, patch));
-  const parsed = organizationSettings.safeParse(changed);
-  return parsed.success ? ok(changed) : err(invalidInput(parsed.error));
+  const issues = newProblems(stored, changed);
+  return issues.length === 0 ? ok(changed) : err(invalidInput({ issues }));
 };

@@ -14,6 +14,7 @@ test("every setting is listed by the name under which it can be changed, with it
     value: 30,
     standard: 30,
     isSet: false,
+    unreadable: undefined,
     range: "whole, 1 to 1000",
   });
   expect(all).toContainEqual(expect.objectContaining({ name: "spend.monthlyUsd", range: "0 to 10000000" }));
@@ -33,6 +34,20 @@ test("what the organization has set is marked beside the default, and each entry
     { name: "defaultModel", value: "fast" },
     { name: "prices.a/b.c", value: price },
   ]);
+});
+
+test("what is stored and not valid is not marked as set: the default holds, and the list says why", () => {
+  const all = listed({ run: { maxSteps: 5_000, maxDepth: 2 }, retry: { maxAttempts: 2 }, spend: 7, prices: { a: 1 } });
+  const named = (wanted: string) => all.find(({ name }) => name === wanted);
+  const unread = { isSet: false, unreadable: "run.maxSteps" };
+  expect(named("run.maxSteps")).toMatchObject({ ...unread, value: 30 });
+  expect(named("run.maxDepth")).toMatchObject({ ...unread, value: 5 });
+  expect(named("retry.maxAttempts")).toMatchObject({ isSet: true, unreadable: undefined, value: 2 });
+  expect(named("spend.monthlyUsd")).toMatchObject({ isSet: false, unreadable: "spend", value: undefined });
+  expect(named("prices")).toMatchObject({ isSet: false, unreadable: "prices.a", value: undefined });
+  expect(all.filter(({ name }) => name.startsWith("intake.")).every((each) => each.unreadable === undefined)).toBe(
+    true,
+  );
 });
 
 test("a group of which nothing is set any more is no override", () => {

@@ -1,6 +1,12 @@
 import type { JsonObject } from "@shaman/kernel";
 import { z } from "zod";
-import { defaultSettings, settingGroups, type OrganizationSettings } from "./organization-settings.ts";
+import {
+  at,
+  defaultSettings,
+  settingGroups,
+  unreadableSettings,
+  type OrganizationSettings,
+} from "./organization-settings.ts";
 
 /** One setting by the name that people write, such as `run.maxSteps`, or an entry of a table: `prices.openai/gpt-5`. */
 export type SettingView = {
@@ -8,8 +14,10 @@ export type SettingView = {
   /** Undefined where nothing is set and there is no default. */
   readonly value: unknown;
   readonly standard: unknown;
-  /** Whether the organization has set it, be it to what is the default. */
+  /** Whether the organization has set it, be it to what is the default, and that holds. */
   readonly isSet: boolean;
+  /** The name of what is stored and not valid, so that the default holds for all of its group. */
+  readonly unreadable: string | undefined;
   /** What it may be. */
   readonly range: string;
 };
@@ -37,29 +45,30 @@ export const SETTING_TABLES = ["modelAliases", "prices"] as const;
 /** Every setting; an entry of a table is named by the table, a dot and its own name. */
 export const SETTING_NAMES: readonly string[] = [...AMOUNTS.map(({ name }) => name), ...Object.keys(OTHERS)];
 
-const at = (from: unknown, key: string): unknown =>
-  new Map<string, unknown>(typeof from === "object" && from !== null ? Object.entries(from) : []).get(key);
-
 /** All settings as they hold, those of tables entry by entry. */
-export const listSettings = (settings: OrganizationSettings, overrides: JsonObject): readonly SettingView[] => [
-  ...AMOUNTS.map(({ group, key, name, range: may }) => ({
-    name,
-    value: at(at(settings, group), key),
-    standard: at(at(defaultSettings, group), key),
-    isSet: at(at(overrides, group), key) !== undefined,
-    range: may,
-  })),
-  {
-    name: "defaultModel",
-    value: settings.defaultModel,
-    standard: undefined,
-    isSet: settings.defaultModel !== undefined,
-    range: OTHERS.defaultModel,
-  },
-  ...SETTING_TABLES.flatMap((table) => {
-    const entries = Object.entries(settings[table]);
-    const empty = { name: table, value: undefined, standard: undefined, isSet: false, range: OTHERS[table] };
-    if (entries.length === 0) return [empty];
-    return entries.map(([name, value]) => ({ ...empty, name: `${table}.${name}`, value, isSet: true }));
-  }),
-];
+export const listSettings = (settings: OrganizationSettings, overrides: JsonObject): readonly SettingView[] => {
+  const unreadable = unreadableSettings(overrides);
+  const other = (name: keyof typeof OTHERS) => ({ name, standard: undefined, unreadable: unreadable.get(name) });
+  return [
+    ...AMOUNTS.map(({ group, key, name, range: may }) => ({
+      name,
+      value: at(at(settings, group), key),
+      standard: at(at(defaultSettings, group), key),
+      isSet: !unreadable.has(group) && at(at(overrides, group), key) !== undefined,
+      unreadable: unreadable.get(group),
+      range: may,
+    })),
+    {
+      ...other("defaultModel"),
+      value: settings.defaultModel,
+      isSet: settings.defaultModel !== undefined,
+      range: OTHERS.defaultModel,
+    },
+    ...SETTING_TABLES.flatMap((table) => {
+      const entries = Object.entries(settings[table]);
+      const empty = { ...other(table), value: undefined, isSet: false, range: OTHERS[table] };
+      if (entries.length === 0) return [empty];
+      return entries.map(([name, value]) => ({ ...empty, name: `${table}.${name}`, value, isSet: true }));
+    }),
+  ];
+};
