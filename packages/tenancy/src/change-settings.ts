@@ -2,7 +2,8 @@ import { auditOf, forbidden, type Origin, type Principal } from "@shaman/access"
 import { recordAudit } from "@shaman/audit";
 import type { Db } from "@shaman/db";
 import { err, isJsonObject, ok, userError, type Json, type JsonObject, type Result } from "@shaman/kernel";
-import { changeSettings, readSettings, type OrganizationSettings } from "./organization-settings.ts";
+import { readSettings, type OrganizationSettings } from "./organization-settings.ts";
+import { changeSettings } from "./settings-patch.ts";
 
 const READ = "organization:read";
 const UPDATE = "organization:update";

@@ -1,6 +1,7 @@
 import { unwrap } from "@shaman/kernel";
 import { describe, expect, test } from "vitest";
-import { changeSettings, defaultSettings, modelsNamed, readSettings } from "./organization-settings.ts";
+import { defaultSettings, modelsNamed, readSettings } from "./organization-settings.ts";
+import { changeSettings } from "./settings-patch.ts";
 
 describe("an organization's settings", () => {
   test("are the documented limits where nothing is set", () => {

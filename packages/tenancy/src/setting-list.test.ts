@@ -1,7 +1,8 @@
 import { unwrap } from "@shaman/kernel";
 import { expect, test } from "vitest";
-import { changeSettings, defaultSettings, readSettings } from "./organization-settings.ts";
+import { defaultSettings, readSettings } from "./organization-settings.ts";
 import { listSettings, SETTING_NAMES } from "./setting-list.ts";
+import { changeSettings } from "./settings-patch.ts";
 
 const listed = (overrides: Parameters<typeof listSettings>[1]) => listSettings(readSettings(overrides), overrides);
 

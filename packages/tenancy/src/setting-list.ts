@@ -1,12 +1,12 @@
 import type { JsonObject } from "@shaman/kernel";
 import { z } from "zod";
 import {
-  at,
   defaultSettings,
   settingGroups,
   unreadableSettings,
   type OrganizationSettings,
 } from "./organization-settings.ts";
+import { at } from "./settings-patch.ts";
 
 /** One setting by the name that people write, such as `run.maxSteps`, or an entry of a table: `prices.openai/gpt-5`. */
 export type SettingView = {
