@@ -227,6 +227,15 @@ describe("a dispatcher", () => {
     expect(started).toEqual(["a0", "a2"]);
   });
 
+  test("goes on after a job that woke nothing, whose slot is free again", async () => {
+    const { dispatcher, started, add } = given({});
+    add("a");
+    add("a", "a0");
+    dispatcher.nudge("a");
+    await settle();
+    expect([started, dispatcher.running()]).toEqual([["a0"], 1]);
+  });
+
   test("leaves half of the slots to others that wait, whatever was added together", async () => {
     const { dispatcher, started, add } = given({ b: 2 }, { slots: 4 });
     add("a", "a0", "a1", "a2", "a3");
