@@ -1,6 +1,4 @@
-import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { join } from "node:path";
 import {
   protectedBy,
   startMcpServer,
@@ -8,11 +6,13 @@ import {
   testDatabase,
   type McpTestServer,
   type TestDatabase,
+  type Ended,
+  type ProgramOptions,
 } from "@shaman/testkit";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { z } from "zod";
+import { runCli } from "./run-cli.scene.ts";
 
-const MAIN = join(import.meta.dirname, "main.ts");
 const secretKeys = `test:${randomBytes(32).toString("base64url")}`;
 
 let database: TestDatabase;
@@ -25,32 +25,14 @@ afterEach(async () => {
 });
 afterAll(() => database.close());
 
-type Run = { readonly code: number | null; readonly out: string; readonly err: string };
-
-/** Runs the command line; `onErr` sees what it says on the way. */
-const shaman = (
-  args: readonly string[],
-  options: { readonly input?: string; readonly onErr?: (text: string) => void } = {},
-): Promise<Run> =>
-  new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [MAIN, ...args], {
-      env: {
-        PATH: process.env["PATH"],
-        HOME: process.env["HOME"],
-        DATABASE_URL: database.roleUrls.web.reveal(),
-        SHAMAN_SECRET_KEYS: secretKeys,
-        NODE_ENV: "development",
-      },
-    });
-    let [out, err] = ["", ""];
-    child.stdout.on("data", (chunk) => (out += String(chunk)));
-    child.stderr.on("data", (chunk) => {
-      err += String(chunk);
-      options.onErr?.(err);
-    });
-    child.on("error", reject);
-    child.on("close", (code) => resolve({ code, out, err }));
-    child.stdin.end(options.input ?? "");
+const shaman = (args: readonly string[], options: Pick<ProgramOptions, "input" | "onErr"> = {}): Promise<Ended> =>
+  runCli(args, {
+    ...options,
+    env: {
+      DATABASE_URL: database.roleUrls.web.reveal(),
+      SHAMAN_SECRET_KEYS: secretKeys,
+      NODE_ENV: "development",
+    },
   });
 
 const lookup = { name: "lookup", description: "Looks an order up", annotations: { readOnlyHint: true } };

@@ -1,6 +1,4 @@
-import { spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { join } from "node:path";
 import {
   findBrokenPromises,
   startMcpServer,
@@ -19,6 +17,7 @@ import {
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 /** Images from a tool's server and from callers to the model, and what of them is kept: real servers throughout. */
+import { runCli } from "./run-cli.scene.ts";
 
 const PNG = Buffer.from(
   "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==",
@@ -77,23 +76,17 @@ afterAll(async () => {
   for (const wire of WIRES) await models[wire].close();
 });
 
-const show = (id: string, ...options: readonly string[]) =>
-  new Promise<string>((resolve, reject) => {
-    const env = {
-      PATH: process.env["PATH"],
-      DATABASE_URL: shaman.database.roleUrls.web.reveal(),
-      SHAMAN_SECRET_KEYS: `test:${randomBytes(32).toString("base64url")}`,
-      SHAMAN_ORG: org.slug,
-      NODE_ENV: "development",
-    };
-    const child = spawn(process.execPath, [join(import.meta.dirname, "main.ts"), "run", "show", id, ...options], {
-      env,
-    });
-    let out = "";
-    child.stdout.on("data", (chunk) => (out += String(chunk)));
-    child.on("error", reject);
-    child.on("close", (code) => (code === 0 ? resolve(out) : reject(new Error(`run show ended with ${code}`))));
-  });
+const show = async (id: string, ...options: readonly string[]): Promise<string> => {
+  const env = {
+    DATABASE_URL: shaman.database.roleUrls.web.reveal(),
+    SHAMAN_SECRET_KEYS: `test:${randomBytes(32).toString("base64url")}`,
+    SHAMAN_ORG: org.slug,
+    NODE_ENV: "development",
+  };
+  const { code, out } = await runCli(["run", "show", id, ...options], { env });
+  expect(code).toBe(0);
+  return out;
+};
 
 const send = async (wire: Wire, message: ReturnType<typeof textMessage>) => {
   const answer = await shaman.rpc(org, { agent: AGENTS[wire], method: "SendMessage", params: message });

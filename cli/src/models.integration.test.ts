@@ -1,4 +1,3 @@
-import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -13,10 +12,10 @@ import {
 } from "@shaman/testkit";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
+import { runCli } from "./run-cli.scene.ts";
 
 /** Models as agents use them, from the command that sets them up to the run that they answered: real servers throughout. */
 
-const MAIN = join(import.meta.dirname, "main.ts");
 const secretKeys = `test:${randomBytes(32).toString("base64url")}`;
 const servers: ModelServer[] = [];
 let shaman: Shaman;
@@ -35,20 +34,13 @@ afterAll(async () => {
 });
 
 const cli = (org: TestOrg, ...args: readonly string[]) =>
-  new Promise<{ readonly code: number | null; readonly out: string; readonly err: string }>((resolve, reject) => {
-    const env = {
-      PATH: process.env["PATH"],
+  runCli(args, {
+    env: {
       DATABASE_URL: shaman.database.roleUrls.web.reveal(),
       SHAMAN_SECRET_KEYS: secretKeys,
       SHAMAN_ORG: org.slug,
       NODE_ENV: "development",
-    };
-    const child = spawn(process.execPath, [MAIN, ...args], { env });
-    let [out, err] = ["", ""];
-    child.stdout.on("data", (chunk) => (out += String(chunk)));
-    child.stderr.on("data", (chunk) => (err += String(chunk)));
-    child.on("error", reject);
-    child.on("close", (code) => resolve({ code, out, err }));
+    },
   });
 
 const done = async (org: TestOrg, ...args: readonly string[]): Promise<string> => {

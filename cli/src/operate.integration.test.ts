@@ -1,15 +1,22 @@
-import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { givenGitRemote, startModelServer, startShaman, type Shaman, type TestOrg } from "@shaman/testkit";
+import {
+  givenGitRemote,
+  startModelServer,
+  startShaman,
+  type Shaman,
+  type TestOrg,
+  type Ended,
+  type ProgramOptions,
+} from "@shaman/testkit";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
+import { runCli } from "./run-cli.scene.ts";
 
 /** The commands that need running servers, against running servers. */
 
-const MAIN = join(import.meta.dirname, "main.ts");
 const secretKeys = `test:${randomBytes(32).toString("base64url")}`;
 
 const AGENTS = {
@@ -56,29 +63,17 @@ beforeAll(async () => {
 });
 afterAll(() => shaman.close());
 
-type Run = { readonly code: number | null; readonly out: string; readonly err: string };
-
-const run = (
-  args: readonly string[],
-  options: { readonly input?: string; readonly env?: Record<string, string> } = {},
-) =>
-  new Promise<Run>((resolve, reject) => {
-    const env = {
-      PATH: process.env["PATH"],
+const run = (args: readonly string[], options: Pick<ProgramOptions, "input" | "env"> = {}): Promise<Ended> =>
+  runCli(args, {
+    ...options,
+    env: {
       DATABASE_URL: shaman.database.roleUrls.web.reveal(),
       SHAMAN_SECRET_KEYS: secretKeys,
       SHAMAN_ORG: org.slug,
       GIT_FILE_ROOT: tmpdir(),
       NODE_ENV: "development",
       ...options.env,
-    };
-    const child = spawn(process.execPath, [MAIN, ...args], { env });
-    let [out, err] = ["", ""];
-    child.stdout.on("data", (chunk) => (out += String(chunk)));
-    child.stderr.on("data", (chunk) => (err += String(chunk)));
-    child.on("error", reject);
-    child.on("close", (code) => resolve({ code, out, err }));
-    child.stdin.end(options.input ?? "");
+    },
   });
 
 const json = async (args: readonly string[], options?: Parameters<typeof run>[1]): Promise<Record<string, unknown>> => {
@@ -347,7 +342,7 @@ describe("doctor", () => {
     const fresh = await run(["doctor"], { env: { ARTIFACT_DIR: folder } });
     expect(fresh.out).toContain(`large artifacts can be kept in ${folder}`);
     expect(existsSync(folder)).toBe(false);
-    const broken = await run(["doctor"], { env: { ARTIFACT_DIR: join(MAIN, "artifacts") } });
+    const broken = await run(["doctor"], { env: { ARTIFACT_DIR: join(import.meta.filename, "artifacts") } });
     expect(broken.code).toBe(1);
     expect(broken.out).toMatch(/FAILED +Storage +The folder ARTIFACT_DIR cannot be used/);
   });

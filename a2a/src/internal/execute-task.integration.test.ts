@@ -7,7 +7,7 @@ import type { EngineEvent } from "@shaman/engine";
 import { createExternalDirectory } from "@shaman/external";
 import { newId, systemClock, unwrap, type JsonObject } from "@shaman/kernel";
 import { createOutbound } from "@shaman/outbound";
-import { createPostgresFanOut, type FanOut, type JobQueue } from "@shaman/queue";
+import { createPostgresFanOut, type FanOut } from "@shaman/queue";
 import {
   acceptMessage,
   claimRun,
@@ -20,7 +20,14 @@ import {
 import { parseScript } from "@shaman/scripts";
 import { parseSecretKeys } from "@shaman/secrets";
 import { createOrganizationDirectory, defaultSettings } from "@shaman/tenancy";
-import { givenGitRemote, testDatabase, whenRow, type TestDatabase, testTokenContext } from "@shaman/testkit";
+import {
+  givenGitRemote,
+  testDatabase,
+  whenRow,
+  type TestDatabase,
+  testTokenContext,
+  QUIET_QUEUE,
+} from "@shaman/testkit";
 import type { Tool, ToolContext, ToolOutcome } from "@shaman/tools";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { executeTask, type ExecuteTaskDeps } from "./execute-task.ts";
@@ -111,17 +118,8 @@ afterAll(async () => {
 
 /** Accepts a message for the agent and takes the run's lease. */
 const givenRun = async (leaseMs = 60_000): Promise<LeasedRun> => {
-  const queue: JobQueue = {
-    add: async () => undefined,
-    addAgain: async () => undefined,
-    take: async () => undefined,
-    giveBack: async () => undefined,
-    dropAbandoned: async () => undefined,
-    onAdded: async () => undefined,
-    close: async () => undefined,
-  };
   const accepted = await acceptMessage(
-    { db: database.as("public"), queue, onEnqueueFailed: () => undefined },
+    { db: database.as("public"), queue: QUIET_QUEUE, onEnqueueFailed: () => undefined },
     {
       orgId,
       principal: "key:test",

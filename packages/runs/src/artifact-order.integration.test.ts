@@ -1,4 +1,4 @@
-import { acceptTestRun, testDatabase, type TestDatabase } from "@shaman/testkit";
+import { acceptTestRun, QUIET_FAN_OUT, testDatabase, type TestDatabase } from "@shaman/testkit";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { claimRun } from "./lease.ts";
 import { createRunRecorder } from "./run-recorder.ts";
@@ -17,14 +17,11 @@ test("a task has its artifacts in the order in which they came, also those of on
   const db = database.as("worker");
   const run = await claimRun(db, { orgId, runId, leaseMs: 60_000, worker: "w" });
   if (run === undefined) throw new Error("The run could not be claimed");
-  const fanOut = {
-    publish: () => undefined,
-    subscribe: async () => undefined,
-    onGap: () => undefined,
-    close: async () => undefined,
-  };
   const taskId = run.rootTaskId;
-  const recorder = createRunRecorder({ db, fanOut }, run, { coalesceMs: 60_000, coalesceBytes: 100_000 });
+  const recorder = createRunRecorder({ db, fanOut: QUIET_FAN_OUT }, run, {
+    coalesceMs: 60_000,
+    coalesceBytes: 100_000,
+  });
   for (const artifactId of ["zebra", "ant", "mole"]) {
     void recorder.artifact(taskId, { artifactId, parts: [{ text: artifactId }], append: false, lastChunk: true });
   }

@@ -3,9 +3,15 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { AppError, type JsonObject } from "@shaman/kernel";
-import type { FanOut } from "@shaman/queue";
 import { createFolderStore, type ObjectStore } from "@shaman/storage";
-import { acceptTestRun, findBrokenPromises, heldMegabytes, testDatabase, type TestDatabase } from "@shaman/testkit";
+import {
+  acceptTestRun,
+  findBrokenPromises,
+  heldMegabytes,
+  testDatabase,
+  type TestDatabase,
+  QUIET_FAN_OUT,
+} from "@shaman/testkit";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { splitChunk } from "./artifact-piece.ts";
 import type { ArtifactPayload } from "./events.ts";
@@ -34,13 +40,6 @@ afterAll(async () => {
 });
 
 const INLINE_BYTES = 100_000;
-const FAN_OUT: FanOut = {
-  publish: () => undefined,
-  subscribe: async () => undefined,
-  onGap: () => undefined,
-  close: async () => undefined,
-};
-
 const givenRun = async (): Promise<string> => (await acceptTestRun(database, { orgId })).runId;
 
 const claim = async (runId: string, leaseMs = 60_000): Promise<LeasedRun> => {
@@ -56,7 +55,7 @@ const recorderOf = (
   options: { readonly store?: ObjectStore; readonly totalBytes?: number } = {},
 ): Scene => {
   const limits = { inlineBytes: INLINE_BYTES, totalBytes: options.totalBytes ?? 100_000_000 };
-  const deps = { db: database.as("worker"), fanOut: FAN_OUT };
+  const deps = { db: database.as("worker"), fanOut: QUIET_FAN_OUT };
   const artifacts = { store: options.store ?? store, limits };
   return { run, recorder: createRunRecorder(deps, run, { coalesceMs: 0, coalesceBytes: 8_192, artifacts }) };
 };

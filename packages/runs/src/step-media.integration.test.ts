@@ -1,6 +1,5 @@
 import { createHash } from "node:crypto";
-import type { FanOut } from "@shaman/queue";
-import { acceptTestRun, testDatabase, type TestDatabase } from "@shaman/testkit";
+import { acceptTestRun, testDatabase, type TestDatabase, QUIET_FAN_OUT } from "@shaman/testkit";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { forgetStepMedia } from "./forget-media.ts";
 import { claimRun, type LeasedRun } from "./lease.ts";
@@ -13,13 +12,6 @@ beforeAll(async () => {
   database = await testDatabase();
 });
 afterAll(() => database.close());
-
-const FAN_OUT: FanOut = {
-  publish: () => undefined,
-  subscribe: async () => undefined,
-  onGap: () => undefined,
-  close: async () => undefined,
-};
 
 const claim = async ({ orgId, runId }: { readonly orgId: string; readonly runId: string }): Promise<LeasedRun> => {
   const run = await claimRun(database.as("worker"), { orgId, runId, leaseMs: 60_000, worker: "w" });
@@ -55,7 +47,7 @@ const stepWith = (position: number, ...media: readonly (typeof CAT)[]): StepReco
 });
 
 const record = async (run: LeasedRun, steps: readonly StepRecord[], ends = false): Promise<void> => {
-  const deps = { db: database.as("worker"), fanOut: FAN_OUT };
+  const deps = { db: database.as("worker"), fanOut: QUIET_FAN_OUT };
   const recorder = createRunRecorder(deps, run, { coalesceMs: 0, coalesceBytes: 8_192 });
   for (const step of steps) recorder.step("Clerk", run.rootTaskId, step);
   if (ends) recorder.status({ taskId: run.rootTaskId, state: "completed" });

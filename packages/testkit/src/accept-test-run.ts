@@ -1,5 +1,5 @@
 import { newId, unwrap } from "@shaman/kernel";
-import type { JobQueue } from "@shaman/queue";
+import type { FanOut, JobQueue } from "@shaman/queue";
 import { acceptMessage, type Accepted, type AcceptInput } from "@shaman/runs";
 import type { TestDatabase } from "./test-database.ts";
 
@@ -11,6 +11,14 @@ export const QUIET_QUEUE: JobQueue = {
   giveBack: async () => undefined,
   dropAbandoned: async () => undefined,
   onAdded: async () => undefined,
+  close: async () => undefined,
+};
+
+/** A fan-out that tells nobody. */
+export const QUIET_FAN_OUT: FanOut = {
+  publish: () => undefined,
+  subscribe: async () => undefined,
+  onGap: () => undefined,
   close: async () => undefined,
 };
 
