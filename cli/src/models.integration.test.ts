@@ -9,6 +9,7 @@ import {
   type ModelServer,
   type Shaman,
   type TestOrg,
+  type ProgramOptions,
 } from "@shaman/testkit";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
@@ -33,15 +34,19 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-const cli = (org: TestOrg, ...args: readonly string[]) =>
+const runFor = (org: TestOrg, args: readonly string[], options: Pick<ProgramOptions, "input" | "env"> = {}) =>
   runCli(args, {
+    ...options,
     env: {
       DATABASE_URL: shaman.database.roleUrls.web.reveal(),
       SHAMAN_SECRET_KEYS: secretKeys,
       SHAMAN_ORG: org.slug,
       NODE_ENV: "development",
+      ...options.env,
     },
   });
+
+const cli = (org: TestOrg, ...args: readonly string[]) => runFor(org, args);
 
 const done = async (org: TestOrg, ...args: readonly string[]): Promise<string> => {
   const result = await cli(org, ...args);
@@ -260,5 +265,56 @@ describe("an agent that lets answers be used again", () => {
     await done(org, "model", "set-cache", "1h");
     for (const name of ["Helper", "Helper", "Fresh", "Fresh"]) await call(org, name, "hello");
     expect(desk.requests).toHaveLength(3);
+  });
+});
+
+describe("models", () => {
+  let org: TestOrg;
+  beforeAll(async () => {
+    org = await shaman.givenOrg({});
+  });
+  const run = (args: readonly string[], options?: Parameters<typeof runFor>[2]) => runFor(org, args, options);
+
+  test("of a provider are registered with a key from standard input, listed without it, and tried", async () => {
+    const server = await startModelServer({
+      wire: "openai",
+      replies: [{ text: ["ready"], usage: { inputTokens: 7, outputTokens: 1 } }],
+    });
+    const key = "sk-a-key-from-standard-input";
+    const set = ["model", "set-key", "own", "--base-url", server.baseUrl];
+    expect(await run(set, { input: `${key}\n` })).toMatchObject({ code: 0, err: "" });
+    const listed = await run(["model", "list", "--json"]);
+    expect(JSON.parse(listed.out)).toMatchObject({
+      providers: [{ provider: "own", kind: "openai-compatible", hasKey: true }],
+    });
+    expect(listed.out).not.toContain(key);
+
+    const tried = await run(["model", "test", "own/some-model", "--json"]);
+    expect(JSON.parse(tried.out)).toMatchObject({ text: "ready", inputTokens: 7, outputTokens: 1, costUsd: null });
+    expect(server.requests[0]?.headers.authorization).toBe(`Bearer ${key}`);
+    await server.close();
+  });
+
+  test("take their key from a variable too, never without one, and say what is unknown", async () => {
+    const set = await run(["model", "set-key", "openai", "--from-env", "MY_KEY"], { env: { MY_KEY: "sk-from-env" } });
+    expect(set).toMatchObject({ code: 0, err: "" });
+    expect(set.out).not.toContain("sk-from-env");
+    expect(await run(["model", "set-key", "anthropic"])).toMatchObject({ code: 1, out: "" });
+    const unknown = await run(["model", "test", "nobody/x"]);
+    expect(unknown).toMatchObject({ code: 1, out: "" });
+    expect(unknown.err).toContain('no model provider "nobody"');
+    expect(unknown.err).toContain(`./shaman model set-key nobody --base-url https://…/v1 --org ${org.slug}\n`);
+  });
+
+  test("without the key that their provider wants name the command that sets it", async () => {
+    const missing = await run(["model", "test", "anthropic/claude-haiku-4-5"]);
+    expect(missing).toMatchObject({ code: 1, out: "" });
+    expect(missing.err).toMatch(/: \.\/shaman model set-key anthropic --org \S+\n$/);
+    const server = await startModelServer({ wire: "openai", replies: [{ status: 401 }] });
+    await run(["model", "set-key", "keyless", "--base-url", server.baseUrl, "--no-key"]);
+    const refused = await run(["model", "test", "keyless/x"]);
+    expect(refused).toMatchObject({ code: 1, out: "" });
+    expect(refused.err).toMatch(/HTTP 401.* Set the key: \.\/shaman model set-key keyless --base-url \S+ --org \S+\n$/);
+    await server.close();
   });
 });

@@ -4,7 +4,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
   givenGitRemote,
-  startModelServer,
   startShaman,
   type Shaman,
   type TestOrg,
@@ -282,51 +281,6 @@ describe("a run that waits", () => {
     const graph = await run(["run", "graph", taskId]);
     expect(graph.out).toMatch(/^flowchart TD\n  task1\["Desk: completed, 2 model calls"\]\n/);
     expect(graph.out).toContain('task1 -->|"2 done"| task2');
-  });
-});
-
-describe("models", () => {
-  test("of a provider are registered with a key from standard input, listed without it, and tried", async () => {
-    const server = await startModelServer({
-      wire: "openai",
-      replies: [{ text: ["ready"], usage: { inputTokens: 7, outputTokens: 1 } }],
-    });
-    const key = "sk-a-key-from-standard-input";
-    const set = ["model", "set-key", "own", "--base-url", server.baseUrl];
-    expect(await run(set, { input: `${key}\n` })).toMatchObject({ code: 0, err: "" });
-    const listed = await run(["model", "list", "--json"]);
-    expect(JSON.parse(listed.out)).toMatchObject({
-      providers: [{ provider: "own", kind: "openai-compatible", hasKey: true }],
-    });
-    expect(listed.out).not.toContain(key);
-
-    const tried = await json(["model", "test", "own/some-model"]);
-    expect(tried).toMatchObject({ text: "ready", inputTokens: 7, outputTokens: 1, costUsd: null });
-    expect(server.requests[0]?.headers.authorization).toBe(`Bearer ${key}`);
-    await server.close();
-  });
-
-  test("take their key from a variable too, never without one, and say what is unknown", async () => {
-    const set = await run(["model", "set-key", "openai", "--from-env", "MY_KEY"], { env: { MY_KEY: "sk-from-env" } });
-    expect(set).toMatchObject({ code: 0, err: "" });
-    expect(set.out).not.toContain("sk-from-env");
-    expect(await run(["model", "set-key", "anthropic"])).toMatchObject({ code: 1, out: "" });
-    const unknown = await run(["model", "test", "nobody/x"]);
-    expect(unknown).toMatchObject({ code: 1, out: "" });
-    expect(unknown.err).toContain('no model provider "nobody"');
-    expect(unknown.err).toContain(`./shaman model set-key nobody --base-url https://…/v1 --org ${org.slug}\n`);
-  });
-
-  test("without the key that their provider wants name the command that sets it", async () => {
-    const missing = await run(["model", "test", "anthropic/claude-haiku-4-5"]);
-    expect(missing).toMatchObject({ code: 1, out: "" });
-    expect(missing.err).toMatch(/: \.\/shaman model set-key anthropic --org \S+\n$/);
-    const server = await startModelServer({ wire: "openai", replies: [{ status: 401 }] });
-    await run(["model", "set-key", "keyless", "--base-url", server.baseUrl, "--no-key"]);
-    const refused = await run(["model", "test", "keyless/x"]);
-    expect(refused).toMatchObject({ code: 1, out: "" });
-    expect(refused.err).toMatch(/HTTP 401.* Set the key: \.\/shaman model set-key keyless --base-url \S+ --org \S+\n$/);
-    await server.close();
   });
 });
 

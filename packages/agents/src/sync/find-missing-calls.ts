@@ -1,5 +1,4 @@
 import type { Db } from "@shaman/db";
-
 import type { Problem } from "../definition/problem.ts";
 import { missingCalls, namesWithin } from "../repository/calls-elsewhere.ts";
 import type { RepositoryContent } from "../repository/read-agents.ts";
