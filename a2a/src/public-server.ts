@@ -3,7 +3,7 @@ import { createAgentResolver } from "@shaman/agents";
 import { encodeHttpError, encodeJsonRpcError, encodingOf, rpcHttpStatusOf } from "@shaman/a2a-wire";
 import { createTally, newId, systemClock, toAppError, userError, type AppError } from "@shaman/kernel";
 import { createPostgresJobQueue, createRedisJobQueue, openRedis } from "@shaman/queue";
-import { createRunWatcher } from "@shaman/runs";
+import { createRunWatcher, watchOffers } from "@shaman/runs";
 import { newDownloadKeys, openObjectStore } from "@shaman/storage";
 import { healthRoutes, type Logger } from "@shaman/telemetry";
 import { createOrganizationDirectory } from "@shaman/tenancy";
@@ -69,6 +69,7 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
     },
   );
   const watcher = await createRunWatcher({ db, fanOut, onError });
+  const offers = await watchOffers({ fanOut, clock: systemClock });
   const streams = createOpenStreams();
   metrics.gauge("shaman_open_streams", "Open event streams of callers", streams.count);
   const store = openObjectStore(config.storage);
@@ -85,6 +86,7 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
     queue,
     fanOut,
     watcher,
+    offers,
     calls,
     agents,
     authenticator,

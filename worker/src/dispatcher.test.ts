@@ -289,4 +289,50 @@ describe("a dispatcher", () => {
     await done;
     expect(started).toEqual(["a0", "a1"]);
   });
+
+  test("begins what needs no job only where a job could begin as well, and frees its slot in the end", async () => {
+    const { dispatcher, started, end } = given({ b: 1 }, { slots: 4, cap: 3 });
+    const work = Promise.withResolvers<void>();
+    const begin = (orgId: string): boolean => dispatcher.begin(orgId, () => work.promise);
+    expect([begin("a"), begin("a"), begin("a")]).toEqual([true, true, true]);
+    expect([begin("a"), dispatcher.running("a")]).toEqual([false, 3]);
+    dispatcher.nudge("b");
+    await settle();
+    expect([started, begin("c")]).toEqual([["b0"], false]);
+    end("b0");
+    work.resolve();
+    await settle();
+    expect([dispatcher.running(), begin("a")]).toEqual([0, true]);
+  });
+
+  test("begins nothing beyond half of the slots while another organization waits", async () => {
+    const { dispatcher } = given({ b: 9 }, { slots: 4, cap: 2 });
+    const forever = (): Promise<void> => new Promise(() => undefined);
+    dispatcher.nudge("b");
+    await settle();
+    expect([dispatcher.begin("a", forever), dispatcher.begin("a", forever)]).toEqual([true, true]);
+    const other = given({ b: 9 }, { slots: 4, cap: 1 });
+    other.dispatcher.nudge("b");
+    await settle();
+    const begun = [1, 2, 3].map(() => other.dispatcher.begin("a", forever));
+    expect(begun).toEqual([true, false, false]);
+  });
+
+  test("says for whom it has no slot: those that wait at their cap, and everybody where none is free or it drains", async () => {
+    const { dispatcher, end } = given({ a: 3, b: 1 }, { slots: 3, cap: 2 });
+    expect(dispatcher.closedTo()).toEqual([]);
+    dispatcher.nudge("a");
+    await settle();
+    expect(dispatcher.closedTo()).toEqual(["a"]);
+    dispatcher.nudge("b");
+    await settle();
+    expect(dispatcher.closedTo()).toBe("everybody");
+    end("b0");
+    end("a0");
+    end("a1");
+    await settle();
+    expect(dispatcher.closedTo()).toEqual([]);
+    void dispatcher.drain();
+    expect([dispatcher.closedTo(), dispatcher.begin("a", async () => undefined)]).toEqual(["everybody", false]);
+  });
 });

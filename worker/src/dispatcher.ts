@@ -1,9 +1,14 @@
 import { createTally } from "@shaman/kernel";
 import type { HeardWakeUp, JobQueue, TakenJob } from "@shaman/queue";
+import type { ClosedTo } from "@shaman/runs";
 
 export type Dispatcher = {
   /** There may be a job of this organization. */
   readonly nudge: (orgId: string) => void;
+  /** Begins what needs no job, if its organization may have one more slot now. Gives whether it did. */
+  readonly begin: (orgId: string, work: () => Promise<void>) => boolean;
+  /** Those whose runs could not begin now, of the organizations that have some waiting. */
+  readonly closedTo: () => ClosedTo;
   /** Takes nothing new from now on; resolves when nothing is running. */
   readonly drain: () => Promise<void>;
   /** How many runs are worked on, of all organizations or of one. */
@@ -22,6 +27,8 @@ export type DispatcherDeps = {
 };
 
 const RETRY_MS = 500;
+/** Where more organizations than this wait, none need be told apart. */
+const CROWD = 100;
 
 /**
  * Serves all organizations' queues from one process, in turn. While another organization waits, none holds more than
@@ -68,13 +75,13 @@ export const createDispatcher = (deps: DispatcherDeps): Dispatcher => {
     }
   };
 
-  const start = async (wakeUp: HeardWakeUp): Promise<void> => {
+  const start = async (orgId: string, work: () => Promise<void>): Promise<void> => {
     try {
-      await deps.execute(wakeUp);
+      await work();
     } catch (error) {
       deps.onError(error);
     } finally {
-      release(wakeUp.orgId);
+      release(orgId);
       pump();
     }
   };
@@ -87,7 +94,7 @@ export const createDispatcher = (deps: DispatcherDeps): Dispatcher => {
         if (!mayStart(orgId)) return wakeUps.slice(i);
         held.add(orgId);
       }
-      void start(wakeUp);
+      void start(orgId, () => deps.execute(wakeUp));
     }
     return [];
   };
@@ -143,6 +150,16 @@ export const createDispatcher = (deps: DispatcherDeps): Dispatcher => {
 
   return {
     nudge,
+    begin: (orgId, work) => {
+      if (!mayStart(orgId)) return false;
+      held.add(orgId);
+      void start(orgId, work);
+      return true;
+    },
+    closedTo: () => {
+      const isFull = draining || held.total() >= deps.slots || ready.size > CROWD;
+      return isFull ? "everybody" : [...ready].filter((orgId) => !mayStart(orgId));
+    },
     running: (orgId) => (orgId === undefined ? held.total() : held.of(orgId)),
     drain: () => {
       draining = true;

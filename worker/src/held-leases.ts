@@ -6,6 +6,8 @@ export type HeldRun = {
   readonly lease: Pick<LeasedRun, "orgId" | "runId" | "epoch">;
   /** Stops the work: the lease is gone, or somebody wants it to stop. */
   readonly stop: (reason: unknown) => void;
+  /** How long the lease lasts that it has now. */
+  readonly leaseMs: number;
 };
 
 export type HeldLeases = {
@@ -15,6 +17,9 @@ export type HeldLeases = {
   readonly list: () => readonly HeldRun[];
   readonly close: () => void;
 };
+
+/** How often leases are looked for that are due; those of assigned runs are short at first. */
+const LOOK_MS = 1_000;
 
 /**
  * The runs this worker holds. Renews their leases together, an organization at a time, and stops those whose lease was
@@ -28,7 +33,7 @@ export const createHeldLeases = (deps: {
   readonly lost: (runId: string) => Error;
   readonly log: Logger;
 }): HeldLeases => {
-  const held = new Map<string, { readonly run: HeldRun; renewedAt: number }>();
+  const held = new Map<string, { readonly run: HeldRun; until: number }>();
 
   const renewOrganization = async (orgId: string, runs: readonly HeldRun[]): Promise<void> => {
     const at = Date.now();
@@ -38,7 +43,7 @@ export const createHeldLeases = (deps: {
       const entry = held.get(run.lease.runId);
       // Finished, or claimed anew, while we asked.
       if (entry?.run !== run) continue;
-      if (ours.has(run.lease.runId)) entry.renewedAt = at;
+      if (ours.has(run.lease.runId)) entry.until = at + deps.leaseMs;
       else run.stop(deps.lost(run.lease.runId));
     }
   };
@@ -48,7 +53,9 @@ export const createHeldLeases = (deps: {
     if (renewing) return;
     renewing = true;
     try {
-      const byOrg = Map.groupBy(held.values(), ({ run }) => run.lease.orgId);
+      const due = Date.now() + deps.leaseMs - deps.renewMs;
+      const entries = [...held.values()].filter(({ until }) => until <= due);
+      const byOrg = Map.groupBy(entries, ({ run }) => run.lease.orgId);
       for (const [orgId, entries] of byOrg) {
         await renewOrganization(
           orgId,
@@ -63,15 +70,15 @@ export const createHeldLeases = (deps: {
   };
 
   const expire = (): void => {
-    const oldest = Date.now() - deps.leaseMs;
-    for (const { run, renewedAt } of held.values()) if (renewedAt < oldest) run.stop(deps.lost(run.lease.runId));
+    const now = Date.now();
+    for (const { run, until } of held.values()) if (until < now) run.stop(deps.lost(run.lease.runId));
   };
 
-  const renewal = setInterval(() => void renew(), deps.renewMs);
+  const renewal = setInterval(() => void renew(), Math.min(deps.renewMs, LOOK_MS));
   const expiry = setInterval(expire, Math.max(100, Math.floor(deps.leaseMs / 10)));
 
   return {
-    add: (run) => void held.set(run.lease.runId, { run, renewedAt: Date.now() }),
+    add: (run) => void held.set(run.lease.runId, { run, until: Date.now() + run.leaseMs }),
     remove: (runId) => void held.delete(runId),
     find: (runId) => held.get(runId)?.run,
     list: () => [...held.values()].map(({ run }) => run),

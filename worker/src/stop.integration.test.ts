@@ -36,8 +36,9 @@ describe.each(["postgres", "redis"])("SIGTERM, on %s", (backend) => {
     const { database, processes } = shaman;
     const long = scene.send("order-long");
     await whenSeen("second turn", () => ((scene.modelCalls.get("order-long") ?? 0) >= 2 ? true : undefined));
-    const short = Promise.all(["order-1", "order-2", "order-3"].map((order) => scene.send(order)));
-    await whenRow(database, "SELECT 1 FROM run WHERE lease_epoch > 0 HAVING count(*) = 4");
+    const orders = ["order-1", "order-2", "order-3"];
+    const short = Promise.all(orders.map((order) => scene.send(order)));
+    await whenSeen("begun", () => orders.every((order) => scene.modelCalls.has(order)) || undefined);
     await processes.worker.kill("SIGTERM");
 
     expect(processes.worker.exitCode()).toBe(0);

@@ -32,10 +32,11 @@ import { openObjectStore } from "@shaman/storage";
 import { createOrganizationDirectory, deleteExpiredModelResponses } from "@shaman/tenancy";
 import { createLogger, createMetrics, type HealthCheck, type Logger, type Metrics } from "@shaman/telemetry";
 import type { WorkerConfig } from "./config.ts";
+import { takeAssignedRuns } from "./assigned-runs.ts";
 import { createDispatcher } from "./dispatcher.ts";
 import { every } from "./every.ts";
 import { cancelOutsideTasks } from "./handlers/cancel-outside.ts";
-import { executeRun, StopRun } from "./handlers/execute-run.ts";
+import { executeRun, StopRun, workOn } from "./handlers/execute-run.ts";
 import { retryRunJob } from "./handlers/retry-run.ts";
 import { enqueueDueRepositories, REPOSITORY_SYNC, runRepositorySync } from "./handlers/sync-repository.ts";
 import { keepRetention } from "./handlers/keep-retention.ts";
@@ -173,6 +174,16 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
   await queue.onAdded(jobs.nudge);
   const commands = await watchCommands({ db, fanOut, held, log });
   await lookForWaiting();
+  const assigned = await takeAssignedRuns({
+    db,
+    fanOut,
+    queue,
+    jobs,
+    worker,
+    leaseMs: config.worker.leaseMs,
+    workOn: (run, lease) => workOn(runDeps, run, lease),
+    onError: (error) => log.error("run_not_passed_on", error),
+  });
   every("repositories", DUE_POLL_MS, { ...periodic, work: () => enqueueDueRepositories({ db, queue }) });
   every("waiting", WAITING_POLL_MS, { ...periodic, work: lookForWaiting });
   const directory = createExternalDirectory({ db, clock: systemClock, secretKeys: config.secrets, outbound });
@@ -197,6 +208,7 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
     stop: async () => {
       stopping.abort();
       const drained = jobs.drain();
+      await assigned.close();
       await withinMs(config.worker.shutdownGraceMs, drained);
       for (const run of held.list()) run.stop(new StopRun("handover"));
       await withinMs(HANDOVER_MS, drained);

@@ -128,6 +128,7 @@ const givenRun = async (leaseMs = 60_000): Promise<LeasedRun> => {
       agent: "Clerk",
       ...repository,
       limits: runLimitsOf({ agent: { limits: {}, retry: {} }, organization: defaultSettings }),
+      spendIsLimited: false,
       priority: 3,
       message: { messageId: newId("msg"), role: "ROLE_USER", parts: [{ text: "go" }] },
       contextId: undefined,

@@ -100,6 +100,7 @@ const startTask = async (deps: SendDeps, call: Call, { send, durable }: Intake):
       agent: definition.name,
       repositoryId: agent.repositoryId,
       commit: agent.commit,
+      spendIsLimited: organization.settings.spend.monthlyUsd !== undefined || principal.spendIsLimited === true,
       limits: { ...limits, maxDepth: allowedCallDepth(send.message, limits.maxDepth) },
       priority: Math.min(definition.priority ?? DEFAULT_PRIORITY, principal.priority ?? DEFAULT_PRIORITY),
       // Its context is part of what a message says: the same one for another context is no repeat.

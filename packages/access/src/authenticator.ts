@@ -157,6 +157,7 @@ type KeyRow = {
   owner_id: string;
   rate_per_second: number | null;
   priority: number | null;
+  spend_is_limited: boolean;
   allowed_ips: string[];
   expires_at: Date | null;
   revoked_at: Date | null;
@@ -167,7 +168,8 @@ const loadKey = async (db: Db, input: { orgId: string; keyId: string }): Promise
   const { rows } = await db.withOrg(input.orgId, (tx) =>
     tx.query<KeyRow>({
       name: "authenticate",
-      text: `SELECT secret_hash, owner_id, rate_per_second, priority, allowed_ips, expires_at, revoked_at,
+      text: `SELECT secret_hash, owner_id, rate_per_second, priority, monthly_spend_usd IS NOT NULL AS spend_is_limited, allowed_ips,
+          expires_at, revoked_at,
           (SELECT coalesce(json_agg(json_build_object('action', g.action, 'resource', g.resource)), '[]')
             FROM "grant" g WHERE g.org_id = k.org_id AND g.subject = 'key:' || k.id) AS grants
         FROM api_key k WHERE k.org_id = $1 AND k.id = $2`,
@@ -184,6 +186,7 @@ const loadKey = async (db: Db, input: { orgId: string; keyId: string }): Promise
       id: row.owner_id,
       apiKeyId: input.keyId,
       ratePerSecond: row.rate_per_second,
+      spendIsLimited: row.spend_is_limited,
       can: createPermissionCheck(row.grants),
       ...(userId !== undefined && { userId }),
       ...(row.priority !== null && { priority: row.priority }),

@@ -11,6 +11,8 @@ export type Principal = {
   readonly priority?: number;
   /** Null: the organization's default. 0: no limit. */
   readonly ratePerSecond: number | null;
+  /** Whether what it may spend is limited, beside its organization. */
+  readonly spendIsLimited?: boolean;
   readonly can: Can;
 };
 

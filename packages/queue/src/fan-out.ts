@@ -13,8 +13,11 @@ export const CHANNELS = {
   command: "shaman_command",
   /** `<what>:<orgId>:<id>`: cached rows changed. */
   cache: "shaman_cache",
+  /** Which workers have slots free, and for whom (`packages/runs/src/offers.ts`). */
+  offers: "shaman_offers",
 } as const;
-export type Channel = (typeof CHANNELS)[keyof typeof CHANNELS];
+/** `shaman_assigned_<address>` is for one worker: runs that were accepted under its lease. */
+export type Channel = (typeof CHANNELS)[keyof typeof CHANNELS] | `shaman_assigned_${string}`;
 
 export type FanOut = {
   /** Tells every subscriber of every process. Never rejects: a lost nudge costs a reader its slow poll's delay. */

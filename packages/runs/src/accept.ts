@@ -3,12 +3,16 @@ import { AUDIT_COLUMNS, auditRecord, auditRow } from "@shaman/audit";
 import { toJsonb, type Db, type SharedWork } from "@shaman/db";
 import { AppError, canonicalJson, err, newId, ok, userError, type JsonObject, type Result } from "@shaman/kernel";
 import type { JobQueue } from "@shaman/queue";
+import { assignmentOf } from "./assigned-run.ts";
+import type { Offers } from "./offers.ts";
 import type { RunLimits } from "./run-limits.ts";
 import { wakeUpOf } from "./wake-up.ts";
 
 export type AcceptDeps = {
   readonly db: Db;
   readonly queue: JobQueue;
+  /** Workers that would begin a run at once; without them each run goes through the queue. */
+  readonly offers?: Offers;
   /** Told when a recorded run could not be put into the queue; the sweep will. */
   readonly onEnqueueFailed: (error: Error, runId: string) => void;
 };
@@ -22,6 +26,8 @@ export type AcceptInput = {
   readonly repositoryId: string;
   readonly commit: string;
   readonly limits: RunLimits;
+  /** Whether what the run may cost must be reserved before it begins. */
+  readonly spendIsLimited: boolean;
   readonly priority: number;
   /** An A2A Message; its taskId and contextId are set here. */
   readonly message: JsonObject;
@@ -50,12 +56,14 @@ export type Accepted = {
   readonly at: Date;
 };
 
-// Everything of a message hangs on its own row: one that came before under the same key makes nothing new.
+// Everything of a message hangs on its own row: one that came before under the same key makes nothing new. A run that has
+// a holder is claimed here, as `lease.ts` would claim it.
 const ACCEPT = `
 WITH input AS MATERIALIZED (
   SELECT * FROM jsonb_to_recordset($2::jsonb) AS i (message_id text, run_id text, task_id text, content jsonb, hash text,
     dedupe_key text, principal text, context_id text, api_key_id text, user_id text, agent text, repository_id text, commit text,
-    priority integer, limits jsonb, traceparent text, status jsonb, audit jsonb)
+    priority integer, limits jsonb, traceparent text, status jsonb, audit jsonb, holder text, lease_ms integer,
+    deadline timestamptz)
 ), msg AS (
   INSERT INTO message (org_id, id, run_id, task_id, position, role, content, content_hash, dedupe_key)
   SELECT $1, message_id, run_id, task_id, 1, 'user', content, hash, dedupe_key FROM input
@@ -67,9 +75,11 @@ WITH input AS MATERIALIZED (
   INSERT INTO context (org_id, principal, id) SELECT $1, principal, context_id FROM fresh ON CONFLICT DO NOTHING
 ), new_run AS (
   INSERT INTO run (org_id, id, root_task_id, context_id, principal, api_key_id, user_id, agent, repository_id, commit,
-    state, priority, limits, traceparent)
-  SELECT $1, run_id, task_id, context_id, principal, api_key_id, user_id, agent, repository_id, commit, 'submitted', priority,
-    limits, traceparent FROM fresh
+    state, priority, limits, traceparent, lease_epoch, lease_until, worker, barren_claims, started_at, deadline)
+  SELECT $1, run_id, task_id, context_id, principal, api_key_id, user_id, agent, repository_id, commit,
+    CASE WHEN holder IS NULL THEN 'submitted' ELSE 'working' END, priority, limits, traceparent, num_nonnulls(holder),
+    now() + lease_ms * interval '1 millisecond', holder, num_nonnulls(holder), CASE WHEN holder IS NOT NULL THEN now() END, deadline
+  FROM fresh
 ), new_task AS (
   INSERT INTO task (org_id, id, run_id, context_id, principal, agent, state)
   SELECT $1, task_id, run_id, context_id, principal, agent, 'submitted' FROM fresh
@@ -99,8 +109,8 @@ SELECT m.run_id, m.task_id, m.content_hash,
 FROM message m WHERE m.org_id = $1 AND m.dedupe_key = $2`;
 
 /**
- * Records a new task for a message, in one transaction with its run, context, first event and audit row, and wakes a
- * worker. A repeat of the same message (guarantee 5) gives the task it made before and changes nothing.
+ * Records a new task for a message, in one transaction with its run, context, first event and audit row, and gives
+ * it to a worker that is idle, or to the queue. A repeat of the same message (guarantee 5) gives the task it made before and changes nothing.
  * Errors: `message_id_reused` when the id came before with other content. A2A 1.0.1 §3.1.1, §3.3.1.
  */
 export const acceptMessage = async (deps: AcceptDeps, input: AcceptInput): Promise<Result<Accepted>> => {
@@ -125,11 +135,14 @@ export const acceptMessage = async (deps: AcceptDeps, input: AcceptInput): Promi
     protocol: input.protocol,
     ip: input.ip,
   });
+  const message = { ...input.message, taskId, contextId };
+  const offer = input.spendIsLimited ? undefined : deps.offers?.find(input.orgId);
+  const assigned = offer && assignmentOf(offer, input, { runId, taskId, contextId, message });
   const row = {
     message_id: newId("msg"),
     run_id: runId,
     task_id: taskId,
-    content: { ...input.message, taskId, contextId },
+    content: message,
     hash,
     dedupe_key: dedupeKey,
     principal: input.principal,
@@ -144,14 +157,19 @@ export const acceptMessage = async (deps: AcceptDeps, input: AcceptInput): Promi
     traceparent: input.traceparent ?? null,
     status: { state: "submitted", timestamp: at.toISOString() },
     audit,
+    holder: assigned?.holder ?? null,
+    lease_ms: assigned?.offer.leaseMs ?? null,
+    deadline: assigned?.deadline ?? null,
   };
   const created = await deps.db.together(input.orgId, acceptance, { row, durable: input.durable ?? "at once" });
   if (!created && dedupeKey !== null) return findDuplicate(deps.db, { input, dedupeKey, hash });
 
-  const wake = wakeUpOf({ orgId: input.orgId, runId, wake: 1, priority: input.priority });
-  deps.queue.add(wake).catch((error: unknown) => {
-    deps.onEnqueueFailed(error instanceof Error ? error : new Error(String(error)), runId);
-  });
+  if (assigned === undefined) {
+    const wake = wakeUpOf({ orgId: input.orgId, runId, wake: 1, priority: input.priority });
+    deps.queue.add(wake).catch((error: unknown) => {
+      deps.onEnqueueFailed(error instanceof Error ? error : new Error(String(error)), runId);
+    });
+  } else deps.offers?.assign(assigned.offer, assigned.text);
   return ok({ runId, taskId, contextId, created: true, at });
 };
 

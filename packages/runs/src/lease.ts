@@ -158,3 +158,27 @@ export const renewLeases = async (
   ]);
   return new Set((renewed?.rows ?? []).map((row) => String(row.id)));
 };
+
+const RELEASE = `
+UPDATE run SET lease_until = NULL, worker = NULL, state = 'submitted', barren_claims = 0, started_at = NULL, deadline = NULL
+FROM jsonb_to_recordset($1::jsonb) AS i (org_id text, run_id text, few integer, holder text)
+WHERE run.org_id = i.org_id AND id = i.run_id AND i.few = 1 AND lease_epoch = 1 AND worker = i.holder AND lease_until > now()
+RETURNING id`;
+
+const releases: SharedWork<Pick<LeasedRun, "runId" | "holder">, boolean> = {
+  maxItems: 32,
+  statement: (orgId, items) => {
+    const rows = items.map(({ runId, holder }) => ({ org_id: orgId, run_id: runId, holder, ...FEW }));
+    return { name: "release_runs", text: RELEASE, values: [JSON.stringify(rows)] };
+  },
+  results: (rows, items) => {
+    const released = new Set(rows.map((row) => row.id));
+    return items.map(({ runId }) => released.has(runId));
+  },
+  // Undone by a crash, it leaves a lease that runs out.
+  durable: () => "later",
+  order: ({ runId }) => runId,
+};
+
+/** Gives up the lease of an assigned run that was not begun, as if it had only been accepted. False when it is not ours. */
+export const releaseRun = (db: Db, run: LeasedRun): Promise<boolean> => db.together(run.orgId, releases, run);

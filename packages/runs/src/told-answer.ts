@@ -2,7 +2,7 @@ import { toJsonb } from "@shaman/db";
 import { z } from "zod";
 import { isWithdrawn } from "./artifacts.ts";
 import type { Batch } from "./batch.ts";
-import { parsedJsonObject } from "./json-schema.ts";
+import { parsedJsonObject, parsedJsonText } from "./json-schema.ts";
 import type { Recorded } from "./record-batch.ts";
 import type { TaskView } from "./task-view.ts";
 
@@ -17,24 +17,14 @@ const artifact = z.object({
   metadata: parsedJsonObject.nullable(),
 });
 
-const toldAnswer = z
-  .string()
-  .transform((text, context) => {
-    try {
-      return JSON.parse(text);
-    } catch {
-      context.addIssue("is not JSON");
-      return z.NEVER;
-    }
-  })
-  .pipe(
-    z.object({
-      taskId: z.string(),
-      at: z.iso.datetime(),
-      message: parsedJsonObject.optional(),
-      artifacts: z.array(artifact),
-    }),
-  );
+const toldAnswer = parsedJsonText.pipe(
+  z.object({
+    taskId: z.string(),
+    at: z.iso.datetime(),
+    message: parsedJsonObject.optional(),
+    artifacts: z.array(artifact),
+  }),
+);
 
 /**
  * What a short run came to, as text that goes along with the word that it has ended; so whoever waited for it need not

@@ -1,6 +1,6 @@
 import { newId, unwrap } from "@shaman/kernel";
 import type { FanOut, JobQueue } from "@shaman/queue";
-import { acceptMessage, type Accepted, type AcceptInput } from "@shaman/runs";
+import { acceptMessage, type AcceptDeps, type Accepted, type AcceptInput } from "@shaman/runs";
 import type { TestDatabase } from "./test-database.ts";
 
 /** A queue that wakes nobody, for tests that do the worker's part themselves. */
@@ -37,10 +37,11 @@ const LIMITS = {
 export const acceptTestRun = async (
   database: TestDatabase,
   input: Partial<AcceptInput> & Pick<AcceptInput, "orgId">,
+  deps: Partial<AcceptDeps> = {},
 ): Promise<Accepted> =>
   unwrap(
     await acceptMessage(
-      { db: database.as("public"), queue: QUIET_QUEUE, onEnqueueFailed: () => undefined },
+      { db: database.as("public"), queue: QUIET_QUEUE, onEnqueueFailed: () => undefined, ...deps },
       {
         principal: "key:test",
         apiKeyId: null,
@@ -49,6 +50,7 @@ export const acceptTestRun = async (
         repositoryId: "repo_1",
         commit: "c1",
         limits: LIMITS,
+        spendIsLimited: false,
         priority: 3,
         message: { messageId: newId("msg"), role: "ROLE_USER", parts: [{ text: "hello" }] },
         contextId: undefined,

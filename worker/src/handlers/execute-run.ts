@@ -56,10 +56,19 @@ export const executeRun = async (
   deps: ExecuteRunDeps,
   job: { readonly orgId: string; readonly runId: string },
 ): Promise<void> => {
-  const run = await claimRun(deps.db, { ...job, leaseMs: deps.leaseMs, worker: deps.worker });
-  if (run === undefined) return;
+  const { leaseMs, worker } = deps;
+  const run = await claimRun(deps.db, { ...job, leaseMs, worker });
+  if (run !== undefined) await workOn(deps, run, { leaseMs });
+};
+
+/** Works on a run whose lease this worker has, for `leaseMs` from now. */
+export const workOn = async (
+  deps: ExecuteRunDeps,
+  run: LeasedRun,
+  { leaseMs }: { readonly leaseMs: number },
+): Promise<void> => {
   const stop = new AbortController();
-  deps.held.add({ lease: run, stop: (reason) => stop.abort(reason) });
+  deps.held.add({ lease: run, leaseMs, stop: (reason) => stop.abort(reason) });
   const artifacts = { store: deps.store, limits: artifactLimitsOf(run) };
   const recorder = createRunRecorder(deps, run, { ...deps.recorder, artifacts });
   try {

@@ -55,6 +55,7 @@ const given = async () => {
         repositoryId: "repo_1",
         commit: "c0ffee",
         limits: LIMITS,
+        spendIsLimited: false,
         priority: 3,
         message: { messageId: `m${sent}`, role: "ROLE_USER", parts: [{ text: `question ${sent}` }] },
         contextId: undefined,

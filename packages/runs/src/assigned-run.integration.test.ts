@@ -1,0 +1,146 @@
+import type { JsonObject } from "@shaman/kernel";
+import type { WakeUp } from "@shaman/queue";
+import { acceptTestRun, QUIET_QUEUE, testDatabase, type TestDatabase } from "@shaman/testkit";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import type { AcceptInput } from "./accept.ts";
+import { readAssignedRun } from "./assigned-run.ts";
+import { claimRun, releaseRun, renewLeases, type LeasedRun } from "./lease.ts";
+import type { Offers } from "./offers.ts";
+import { recordBatch } from "./record-batch.ts";
+import { sweepRuns } from "./sweep.ts";
+
+let database: TestDatabase;
+let orgId: string;
+beforeAll(async () => {
+  database = await testDatabase();
+  ({ orgId } = await database.givenOrg());
+});
+afterAll(() => database.close());
+
+/** Accepts a message while worker `w1` offers to begin runs. Gives what it is told, and what comes into the queue. */
+const accept = async (input: Partial<AcceptInput> = {}) => {
+  const told: string[] = [];
+  const added: WakeUp[] = [];
+  const offers: Offers = {
+    find: () => ({ worker: "w1", address: "here", leaseMs: 5_000 }),
+    assign: (_offer, run) => void told.push(run),
+  };
+  const queue = { ...QUIET_QUEUE, add: async (wakeUp: WakeUp) => void added.push(wakeUp) };
+  const accepted = await acceptTestRun(database, { orgId, ...input }, { offers, queue });
+  return { accepted, told, added };
+};
+
+const assigned = async (input?: Partial<AcceptInput>): Promise<LeasedRun> => {
+  const { told } = await accept(input);
+  const run = readAssignedRun(told[0] ?? "");
+  if (run === undefined) throw new Error("not assigned");
+  return run;
+};
+
+const saying = (parts: JsonObject[]): JsonObject => ({ messageId: "m", role: "ROLE_USER", parts });
+
+const claim = (runId: string) => claimRun(database.as("worker"), { orgId, runId, leaseMs: 60_000, worker: "w2" });
+
+const rowOf = async (runId: string) => (await database.inspect("SELECT * FROM run WHERE id = $1", [runId]))[0];
+
+test("an idle worker is told of the run with its lease, and nothing is queued", async () => {
+  const { accepted, told, added } = await accept();
+  expect([told.length, added]).toEqual([1, []]);
+  const run = readAssignedRun(told[0] ?? "");
+  expect(await rowOf(accepted.runId)).toMatchObject({
+    state: "working",
+    lease_epoch: 1,
+    worker: run?.holder,
+    barren_claims: 1,
+    deadline: run?.deadline,
+    started_at: expect.any(Date),
+  });
+  expect(run?.holder).toMatch(/^w1:/);
+  expect(await claim(accepted.runId)).toBeUndefined();
+});
+
+test("what it is told is what a claim would give it, down to the order of keys and what cannot be stored", async () => {
+  const message = saying([
+    { text: "nul \u0000, half \ud800", metadata: { b: 1, a: 2 } },
+    { data: { long: 1, z: [{ yy: 1, x: "é", é: 2 }], 10: "ten", 9: null, A: 1.5e300, "": true } },
+  ]);
+  const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+  const told = await assigned({ message, traceparent, userId: "user_1", priority: 2, contextId: "ctx_mine" });
+  expect(await releaseRun(database.as("worker"), told)).toBe(true);
+  const { holder, deadline, epoch, ...read } = (await claim(told.runId)) ?? { holder: "", deadline: 0, epoch: 0 };
+  expect(epoch).toBe(2);
+  const { holder: _holder, deadline: _deadline, epoch: _epoch, ...same } = told;
+  expect(JSON.stringify(same.messages)).toBe(JSON.stringify("messages" in read && read.messages));
+  expect(same).toEqual(read);
+});
+
+test("a run whose spending is limited, or that is too large to be told of, goes into the queue", async () => {
+  const large = saying([{ text: "x".repeat(8_000) }]);
+  for (const input of [{ spendIsLimited: true }, { message: large }]) {
+    const { accepted, told, added } = await accept(input);
+    expect(told).toEqual([]);
+    expect(added).toMatchObject([{ orgId, data: { runId: accepted.runId, wake: 1 } }]);
+    expect(await rowOf(accepted.runId)).toMatchObject({ state: "submitted", lease_epoch: 0, lease_until: null });
+  }
+});
+
+test("a repeat of a message is assigned to nobody", async () => {
+  const first = await accept({ messageId: "again", message: saying([{ text: "hello" }]) });
+  const second = await accept({ messageId: "again", message: saying([{ text: "hello" }]) });
+  expect(second.accepted).toMatchObject({ created: false, runId: first.accepted.runId });
+  expect([second.told, second.added]).toEqual([[], []]);
+});
+
+test("what is recorded under the lease counts, and renewing makes it as long as any", async () => {
+  const run = await assigned();
+  const db = database.as("worker");
+  const held = [{ runId: run.runId, epoch: run.epoch }];
+  expect(await renewLeases(db, { orgId, worker: "w1", leaseMs: 60_000, held })).toEqual(new Set([run.runId]));
+  const status = { state: "completed", timestamp: "2026-01-01T00:00:00Z" } as const;
+  const recorded = await recordBatch(db, run, {
+    events: [{ type: "task.status", payload: status, taskId: run.rootTaskId }],
+    tasks: [{ taskId: run.rootTaskId, state: "completed" }],
+    steps: [],
+    artifacts: [],
+    agentMessages: [],
+    appliedCommands: [],
+    audit: [],
+    outcome: { kind: "finished", state: "completed" },
+  });
+  expect(recorded?.lastSeq).toBe(2);
+  expect(await rowOf(run.runId)).toMatchObject({ state: "completed", lease_until: null });
+});
+
+test("one that could not be begun is as if it had only been accepted; only its worker may give it up, and once", async () => {
+  const run = await assigned();
+  const db = database.as("worker");
+  expect(await releaseRun(db, { ...run, holder: "w1:other" })).toBe(false);
+  expect(await releaseRun(db, run)).toBe(true);
+  expect(await rowOf(run.runId)).toMatchObject({
+    state: "submitted",
+    lease_until: null,
+    worker: null,
+    barren_claims: 0,
+    started_at: null,
+    deadline: null,
+  });
+  expect(await releaseRun(db, run)).toBe(false);
+  expect(await claim(run.runId)).toMatchObject({ epoch: 2, barrenClaims: 1 });
+  expect(await releaseRun(db, run)).toBe(false);
+});
+
+test("one whose worker never heard of it is woken as soon as its short lease has run out", async () => {
+  const { accepted } = await accept();
+  const added: WakeUp[] = [];
+  const queue = { ...QUIET_QUEUE, addAgain: async (wakeUp: WakeUp) => void added.push(wakeUp) };
+  const sweep = () => sweepRuns({ db: database.as("worker"), queue }, { afterMs: 60_000 });
+  await sweep();
+  expect(added.map(({ data }) => data.runId)).not.toContain(accepted.runId);
+  await database.inspect(
+    `UPDATE run SET enqueued_at = now() - interval '6 seconds', lease_until = now() - interval '1 second' WHERE id = $1`,
+    [accepted.runId],
+  );
+  await sweep();
+  expect(added.map(({ data }) => data.runId)).toContain(accepted.runId);
+  expect(await claim(accepted.runId)).toMatchObject({ epoch: 2, barrenClaims: 2 });
+});
