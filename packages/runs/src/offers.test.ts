@@ -1,20 +1,10 @@
-import { CHANNELS, type FanOut } from "@shaman/queue";
+import { CHANNELS } from "@shaman/queue";
+import { localFanOut } from "@shaman/testkit";
 import { expect, test } from "vitest";
 import { tellOffer, watchOffers, type ClosedTo } from "./offers.ts";
 
-/** A fan-out within this process. */
-const givenFanOut = (): FanOut => {
-  const handlers = new Map<string, (payload: string) => void>();
-  return {
-    publish: (channel, payload) => handlers.get(channel)?.(payload),
-    subscribe: async (channel, handler) => void handlers.set(channel, handler),
-    onGap: () => undefined,
-    close: async () => undefined,
-  };
-};
-
 const given = async () => {
-  const fanOut = givenFanOut();
+  const fanOut = localFanOut();
   let now = 0;
   const offers = await watchOffers({ fanOut, clock: { now: () => now } });
   const tell = (worker: string, closedTo: ClosedTo = []): void =>

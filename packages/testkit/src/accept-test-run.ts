@@ -22,6 +22,16 @@ export const QUIET_FAN_OUT: FanOut = {
   close: async () => undefined,
 };
 
+/** A fan-out within this process, one handler a channel. */
+export const localFanOut = (): FanOut => {
+  const handlers = new Map<string, (payload: string) => void>();
+  return {
+    ...QUIET_FAN_OUT,
+    publish: (channel, payload) => handlers.get(channel)?.(payload),
+    subscribe: async (channel, handler) => void handlers.set(channel, handler),
+  };
+};
+
 const LIMITS = {
   maxSteps: 30,
   maxToolCalls: 100,

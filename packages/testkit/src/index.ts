@@ -24,7 +24,7 @@ export type { Backend, OrderCall, OrderScene, SentTask } from "./order-scene.ts"
 export { TREE_AGENTS, TREE_STEPS, TREE_TASKS, treeModelSteps, treeParts, treeReply } from "./tree-scene.ts";
 export { findSecrets } from "./find-secrets.ts";
 export { everythingServer, publicCatalogue } from "./public-mcp-servers.ts";
-export { acceptTestRun, QUIET_FAN_OUT, QUIET_QUEUE } from "./accept-test-run.ts";
+export { acceptTestRun, localFanOut, QUIET_FAN_OUT, QUIET_QUEUE } from "./accept-test-run.ts";
 export { testTokenContext } from "./token-context.ts";
 export { startPostgresServer } from "./postgres-server.ts";
 export type { PostgresServer } from "./postgres-server.ts";

@@ -1,0 +1,108 @@
+import type { Db } from "@shaman/db";
+import type { WakeUp } from "@shaman/queue";
+import { watchOffers, type ClosedTo, type LeasedRun, type Offers } from "@shaman/runs";
+import { localFanOut } from "@shaman/testkit";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { takeAssignedRuns } from "./assigned-runs.ts";
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void vi.useRealTimers());
+
+const run = (runId: string, orgId = "a"): string =>
+  JSON.stringify({
+    orgId,
+    runId,
+    rootTaskId: "task_1",
+    contextId: "ctx_1",
+    agent: "Clerk",
+    repositoryId: "repo_1",
+    commit: "c1",
+    principal: "key:1",
+    apiKeyId: null,
+    userId: null,
+    traceparent: null,
+    holder: "w:1",
+    priority: 2,
+    deadline: "2026-11-26T10:00:00.000Z",
+    limits: {},
+    message: { parts: [] },
+  });
+
+const given = async ({ releases = true }: { releases?: boolean } = {}) => {
+  const fanOut = localFanOut();
+  const offers: Offers = await watchOffers({ fanOut, clock: { now: () => Date.now() } });
+  const begun: string[] = [];
+  const added: WakeUp[] = [];
+  const errors: unknown[] = [];
+  let hasSlot = true;
+  let closedTo: ClosedTo = [];
+  const assigned = await takeAssignedRuns({
+    db: { together: async () => releases } as unknown as Db,
+    fanOut,
+    queue: { add: async (wakeUp) => void added.push(wakeUp) },
+    jobs: {
+      begin: (_orgId, work) => {
+        if (hasSlot) void work();
+        return hasSlot;
+      },
+      closedTo: () => closedTo,
+    },
+    worker: "w",
+    leaseMs: 30_000,
+    workOn: async ({ runId }: LeasedRun, { leaseMs }) => void begun.push(`${runId} for ${leaseMs} ms`),
+    onError: (error) => void errors.push(error),
+  });
+  const assign = (text: string, orgId = "a"): boolean => {
+    const offer = offers.find(orgId);
+    if (offer !== undefined) offers.assign(offer, text);
+    return offer !== undefined;
+  };
+  const close = (to: ClosedTo): void => {
+    hasSlot = false;
+    closedTo = to;
+  };
+  return { assigned, assign, begun, added, errors, close, offers };
+};
+
+const settle = () => vi.advanceTimersByTimeAsync(1);
+
+test("begins what is assigned to it, under a lease that is short at first", async () => {
+  const { assign, begun, added } = await given();
+  expect(assign(run("run_1"))).toBe(true);
+  expect([begun, added]).toEqual([["run_1 for 5000 ms"], []]);
+  expect(assign("no JSON")).toBe(true);
+  expect(begun).toHaveLength(1);
+});
+
+test("passes on to the queue what has no slot, and says at once for whom it has none", async () => {
+  const { assign, added, close, begun } = await given();
+  close([]);
+  assign(run("run_1"));
+  await settle();
+  expect(added).toMatchObject([{ orgId: "a", jobId: "run_1-1", priority: 2, data: { runId: "run_1", wake: 1 } }]);
+  expect([begun, assign(run("run_2")), assign(run("run_3", "b"), "b")]).toEqual([[], false, true]);
+});
+
+test("queues nothing whose lease is gone: somebody else has the run", async () => {
+  const { assign, added, close } = await given({ releases: false });
+  close([]);
+  assign(run("run_1"));
+  await settle();
+  expect(added).toEqual([]);
+});
+
+test("offers again as long as it lives, and no more from when it closes, but passes on what is on its way", async () => {
+  const { assigned, assign, added, close, offers } = await given();
+  await vi.advanceTimersByTimeAsync(10_000);
+  const offer = offers.find("a");
+  expect(offer).toBeDefined();
+  close("everybody");
+  const closed = assigned.close();
+  expect(assign(run("run_1"))).toBe(false);
+  if (offer !== undefined) offers.assign(offer, run("run_late"));
+  await vi.advanceTimersByTimeAsync(200);
+  await closed;
+  expect(added).toMatchObject([{ jobId: "run_late-1" }]);
+  await vi.advanceTimersByTimeAsync(10_000);
+  expect(assign(run("run_2"))).toBe(false);
+});
