@@ -69,7 +69,7 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
     },
   );
   const watcher = await createRunWatcher({ db, fanOut, onError });
-  const offers = await watchOffers({ fanOut, clock: systemClock });
+  const offers = await watchOffers({ fanOut });
   const streams = createOpenStreams();
   metrics.gauge("shaman_open_streams", "Open event streams of callers", streams.count);
   const store = openObjectStore(config.storage);

@@ -29,26 +29,40 @@ describe.each(BACKENDS)("runs that are assigned to a worker, on %s", (backend) =
     await redis?.close();
   });
 
-  /** Of all runs, those that were claimed by the very transaction that accepted them. */
-  const listAssigned = () =>
-    scene.shaman.database.inspect("SELECT id FROM run WHERE org_id = $1 AND started_at = created_at", [
-      scene.org.orgId,
-    ]);
+  const ordersNamed = (name: string, count: number): string[] =>
+    Array.from({ length: count }, (_, i) => `order-${name}-${i}`);
 
-  test("an idle worker gets a run as it is accepted", async () => {
-    // Its first offer may be on its way yet.
-    const assigned = await whenSeen("an assigned run", async () => {
-      expect(await scene.send(`order-${Math.random()}`)).toMatchObject({ status: { state: "TASK_STATE_COMPLETED" } });
-      const [run] = await listAssigned();
+  const sendAll = (orders: readonly string[]) => Promise.all(orders.map((order) => scene.send(order)));
+
+  /** How many runs were on record under a lease from the very beginning, and were claimed all the same. */
+  const countClaimedAnew = async (): Promise<number> => {
+    const rows = await scene.shaman.database.inspect(
+      "SELECT 1 FROM run WHERE org_id = $1 AND lease_epoch > 1 AND last_seq > 1",
+      [scene.org.orgId],
+    );
+    return rows.length;
+  };
+
+  /** Sends orders until one is assigned to the worker as it is accepted: its offer may be on its way yet. */
+  const whenAssigned = () =>
+    whenSeen("an assigned run", async () => {
+      const { id, status } = await scene.send(`order-${Math.random()}`);
+      expect(status.state).toBe("TASK_STATE_COMPLETED");
+      const [run] = await scene.shaman.database.inspect(
+        "SELECT id FROM run WHERE root_task_id = $1 AND started_at = created_at AND lease_epoch = 1",
+        [id],
+      );
       return run;
     });
-    expect(assigned).toBeDefined();
+
+  test("an idle worker gets a run as it is accepted", async () => {
+    expect(await whenAssigned()).toBeDefined();
   });
 
   test("one without a slot for it passes it on to the queue, and none is lost, doubled or begun beyond the slots", async () => {
     const { database } = scene.shaman;
-    const orders = Array.from({ length: 4 * SLOTS }, (_, i) => `order-held-${i}`);
-    const answers = Promise.all(orders.map((order) => scene.send(order)));
+    const orders = ordersNamed("held", 4 * SLOTS);
+    const answers = sendAll(orders);
     const begun = () => orders.filter((order) => scene.modelCalls.has(order));
     await whenSeen("all accepted, and the slots in use", async () => {
       const open = await database.inspect("SELECT lease_until FROM run WHERE finished_at IS NULL");
@@ -59,17 +73,35 @@ describe.each(BACKENDS)("runs that are assigned to a worker, on %s", (backend) =
     gate.resolve();
     for (const task of await answers) expect(task.status.state).toBe("TASK_STATE_COMPLETED");
     for (const order of orders) expect(scene.modelCalls.get(order)).toBe(1);
+    expect(await countClaimedAnew()).toBeGreaterThan(0);
     expect(await findBrokenPromises(database, scene.org.orgId)).toEqual([]);
   });
 
   test("one that dies with what was assigned to it loses nothing", async () => {
     const { worker } = scene.shaman.processes;
-    const answers = Promise.all(Array.from({ length: 8 }, (_, i) => scene.send(`order-before-${i}`)));
+    await whenAssigned();
+    const before = await countClaimedAnew();
     await worker.kill("SIGKILL");
     // Its offer stands for a moment.
-    const after = Promise.all(Array.from({ length: 8 }, (_, i) => scene.send(`order-after-${i}`)));
+    const answers = sendAll(ordersNamed("after", 8));
     await worker.start();
-    for (const task of [...(await answers), ...(await after)]) expect(task.status.state).toBe("TASK_STATE_COMPLETED");
+    for (const task of await answers) expect(task.status.state).toBe("TASK_STATE_COMPLETED");
+    expect(await countClaimedAnew()).toBeGreaterThan(before);
     expect(await findBrokenPromises(scene.shaman.database, scene.org.orgId)).toEqual([]);
+  });
+
+  test("one that was asleep begins nothing of what it hears late: somebody else has done it", async () => {
+    const { worker } = scene.shaman.processes;
+    await whenAssigned();
+    worker.signal("SIGSTOP");
+    const orders = ordersNamed("late", SLOTS);
+    const answers = sendAll(orders);
+    const second = await scene.shaman.addWorker();
+    for (const task of await answers) expect(task.status.state).toBe("TASK_STATE_COMPLETED");
+    await second.kill("SIGKILL");
+    worker.signal("SIGCONT");
+    // It hears of this one after the others.
+    await scene.send("order-last");
+    expect(orders.map((order) => scene.modelCalls.get(order))).toEqual(orders.map(() => 1));
   });
 });

@@ -1,5 +1,5 @@
 import type { Db } from "@shaman/db";
-import type { WakeUp } from "@shaman/queue";
+import { CHANNELS, type FanOut, type WakeUp } from "@shaman/queue";
 import { watchOffers, type ClosedTo, type LeasedRun, type Offers } from "@shaman/runs";
 import { localFanOut } from "@shaman/testkit";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
@@ -8,7 +8,7 @@ import { takeAssignedRuns } from "./assigned-runs.ts";
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
-const run = (runId: string, orgId = "a"): string =>
+const run = (runId: string, { orgId = "a", ageMs = 0 } = {}): string =>
   JSON.stringify({
     orgId,
     runId,
@@ -23,21 +23,32 @@ const run = (runId: string, orgId = "a"): string =>
     traceparent: null,
     holder: "w:1",
     priority: 2,
-    deadline: "2026-11-26T10:00:00.000Z",
+    at: new Date(Date.now() - ageMs).toISOString(),
+    deadline: new Date(Date.now() + 60_000).toISOString(),
     limits: {},
     message: { parts: [] },
   });
 
-const given = async ({ releases = true }: { releases?: boolean } = {}) => {
-  const fanOut = localFanOut();
-  const offers: Offers = await watchOffers({ fanOut, clock: { now: () => Date.now() } });
+const given = async ({ releases = true, isOurs = true }: { releases?: boolean; isOurs?: boolean } = {}) => {
+  const local = localFanOut();
+  let isDeaf = false;
+  const fanOut: FanOut = {
+    ...local,
+    publish: (channel, payload) => {
+      if (channel === CHANNELS.offers || !isDeaf) local.publish(channel, payload);
+    },
+  };
+  const offers: Offers = await watchOffers({ fanOut });
   const begun: string[] = [];
   const added: WakeUp[] = [];
   const errors: unknown[] = [];
   let hasSlot = true;
   let closedTo: ClosedTo = [];
   const assigned = await takeAssignedRuns({
-    db: { together: async () => releases } as unknown as Db,
+    db: {
+      together: async () => releases,
+      batch: async () => [{ rows: isOurs ? [{ id: "run_old" }] : [], rowCount: 1 }],
+    } as unknown as Db,
     fanOut,
     queue: { add: async (wakeUp) => void added.push(wakeUp) },
     jobs: {
@@ -61,7 +72,7 @@ const given = async ({ releases = true }: { releases?: boolean } = {}) => {
     hasSlot = false;
     closedTo = to;
   };
-  return { assigned, assign, begun, added, errors, close, offers };
+  return { assigned, assign, begun, added, errors, close, offers, goDeaf: () => void (isDeaf = true) };
 };
 
 const settle = () => vi.advanceTimersByTimeAsync(1);
@@ -80,7 +91,7 @@ test("passes on to the queue what has no slot, and says at once for whom it has 
   assign(run("run_1"));
   await settle();
   expect(added).toMatchObject([{ orgId: "a", jobId: "run_1-1", priority: 2, data: { runId: "run_1", wake: 1 } }]);
-  expect([begun, assign(run("run_2")), assign(run("run_3", "b"), "b")]).toEqual([[], false, true]);
+  expect([begun, assign(run("run_2")), assign(run("run_3", { orgId: "b" }), "b")]).toEqual([[], false, true]);
 });
 
 test("queues nothing whose lease is gone: somebody else has the run", async () => {
@@ -105,4 +116,31 @@ test("offers again as long as it lives, and no more from when it closes, but pas
   expect(added).toMatchObject([{ jobId: "run_late-1" }]);
   await vi.advanceTimersByTimeAsync(10_000);
   expect(assign(run("run_2"))).toBe(false);
+});
+
+test("begins what it hears of late only where its lease still stands, which then is as long as any", async () => {
+  const late = run("run_old", { ageMs: 1_500 });
+  const ours = await given();
+  ours.assign(late);
+  await settle();
+  expect([ours.begun, ours.added]).toEqual([["run_old for 30000 ms"], []]);
+  const done = await given({ isOurs: false });
+  done.assign(late);
+  await settle();
+  expect([done.begun, done.added, done.errors]).toEqual([[], [], []]);
+});
+
+test("counts its lease from when the run was accepted", async () => {
+  const { assign, begun } = await given();
+  assign(run("run_1", { ageMs: 400 }));
+  expect(begun).toEqual(["run_1 for 4600 ms"]);
+});
+
+test("offers nothing while it would not hear of runs", async () => {
+  const { goDeaf, offers } = await given();
+  await vi.advanceTimersByTimeAsync(10_000);
+  expect(offers.find("a")).toBeDefined();
+  goDeaf();
+  await vi.advanceTimersByTimeAsync(2_001);
+  expect(offers.find("a")).toBeUndefined();
 });

@@ -2,17 +2,28 @@ import { setTimeout } from "node:timers/promises";
 import type { Db } from "@shaman/db";
 import { randomText } from "@shaman/kernel";
 import type { FanOut, JobQueue } from "@shaman/queue";
-import { OFFER_MS, onAssigned, releaseRun, tellOffer, wakeUpOf, type ClosedTo, type LeasedRun } from "@shaman/runs";
+import {
+  ASSIGNED_LEASE_MS,
+  callOut,
+  OFFER_MS,
+  onAssigned,
+  releaseRun,
+  renewLeases,
+  tellOffer,
+  wakeUpOf,
+  type AssignedRun,
+  type ClosedTo,
+  type LeasedRun,
+} from "@shaman/runs";
 import type { Dispatcher } from "./dispatcher.ts";
 
-/** So soon a run is begun by somebody else whose assignment was lost; one that is begun has its lease renewed before. */
-const LEASE_MS = 5_000;
 /** How long runs may still come that were assigned before their senders heard of the end. */
 const LATE_MS = 200;
 
 /**
  * Offers this worker's free slots to those who take runs in, and begins what they assign to it. What it cannot begin
- * after all, because its slots were taken meanwhile, goes into the queue.
+ * after all, because its slots were taken meanwhile, goes into the queue. It offers only while it hears itself on the way
+ * on which it would hear of runs.
  */
 export const takeAssignedRuns = async (deps: {
   readonly db: Db;
@@ -24,23 +35,23 @@ export const takeAssignedRuns = async (deps: {
   readonly workOn: (run: LeasedRun, lease: { readonly leaseMs: number }) => Promise<void>;
   readonly onError: (error: unknown) => void;
 }): Promise<{ readonly close: () => Promise<void> }> => {
-  const leaseMs = Math.min(LEASE_MS, deps.leaseMs);
+  const { db, fanOut, queue, jobs, worker } = deps;
+  const leaseMs = Math.min(ASSIGNED_LEASE_MS, deps.leaseMs);
   const address = randomText(20);
-  const tell = (closedTo: ClosedTo): void =>
-    tellOffer(deps.fanOut, { worker: deps.worker, address, leaseMs, closedTo });
+  const tell = (closedTo: ClosedTo): void => tellOffer(fanOut, { worker, address, leaseMs, closedTo });
 
   const refused = new Set<string>();
   const tellRefusals = (): void => {
-    const closedTo = deps.jobs.closedTo();
+    const closedTo = jobs.closedTo();
     tell(closedTo === "everybody" ? closedTo : [...new Set([...closedTo, ...refused])]);
     refused.clear();
   };
 
   const passOn = async (run: LeasedRun): Promise<void> => {
     try {
-      if (await releaseRun(deps.db, run)) await deps.queue.add(wakeUpOf(run));
+      if (await releaseRun(db, run)) await queue.add(wakeUpOf(run));
     } catch (error) {
-      // The lease runs out, and the sweep wakes the run.
+      // The sweep wakes the run: soon where it still has its lease, else when it has waited long in the queue.
       deps.onError(error);
     }
   };
@@ -53,11 +64,23 @@ export const takeAssignedRuns = async (deps: {
     passing.add(passed);
   };
 
-  await onAssigned(deps.fanOut, address, (run) => {
-    if (!deps.jobs.begin(run.orgId, () => deps.workOn(run, { leaseMs }))) refuse(run);
+  const start = async ({ run, acceptedAt }: AssignedRun): Promise<void> => {
+    const ageMs = Date.now() - acceptedAt.getTime();
+    if (Math.abs(ageMs) < leaseMs / 5) return deps.workOn(run, { leaseMs: leaseMs - Math.max(0, ageMs) });
+    // Somebody was asleep, or clocks differ. It may be done already.
+    const { orgId, runId, epoch } = run;
+    const ours = await renewLeases(db, { orgId, worker, leaseMs: deps.leaseMs, held: [{ runId, epoch }] });
+    if (ours.has(runId)) await deps.workOn(run, { leaseMs: deps.leaseMs });
+  };
+
+  await onAssigned(fanOut, address, {
+    run: (assigned) => {
+      if (!jobs.begin(assigned.run.orgId, () => start(assigned))) refuse(assigned.run);
+    },
+    heard: () => tell(jobs.closedTo()),
   });
-  tell(deps.jobs.closedTo());
-  const timer = setInterval(() => tell(deps.jobs.closedTo()), OFFER_MS);
+  callOut(fanOut, address);
+  const timer = setInterval(callOut, OFFER_MS, fanOut, address);
 
   return {
     close: async () => {

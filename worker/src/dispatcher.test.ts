@@ -306,19 +306,27 @@ describe("a dispatcher", () => {
   });
 
   test("begins nothing beyond half of the slots while another organization waits", async () => {
-    const { dispatcher } = given({ b: 9 }, { slots: 4, cap: 2 });
+    const { dispatcher } = given({ b: 9 }, { slots: 4, elsewhere: (orgId) => (orgId === "b" ? 100 : 0) });
     const forever = (): Promise<void> => new Promise(() => undefined);
     dispatcher.nudge("b");
-    await settle();
-    expect([dispatcher.begin("a", forever), dispatcher.begin("a", forever)]).toEqual([true, true]);
-    const other = given({ b: 9 }, { slots: 4, cap: 1 });
-    other.dispatcher.nudge("b");
-    await settle();
-    const begun = [1, 2, 3].map(() => other.dispatcher.begin("a", forever));
-    expect(begun).toEqual([true, false, false]);
+    const begun = [1, 2, 3].map(() => dispatcher.begin("a", forever));
+    expect([begun, dispatcher.running()]).toEqual([[true, true, false], 2]);
   });
 
-  test("says for whom it has no slot: those that wait at their cap, and everybody where none is free or it drains", async () => {
+  test("begins nothing of an organization that has runs in its queue: they come first", async () => {
+    const { dispatcher, end, started } = given({ a: 20 }, { slots: 10, cap: 5 });
+    dispatcher.nudge("a");
+    await settle();
+    end("a0");
+    end("a1");
+    // One slot is being filled from the queue, one is free.
+    expect(dispatcher.begin("a", async () => undefined)).toBe(false);
+    expect(dispatcher.closedTo()).toEqual(["a"]);
+    await settle();
+    expect(started).toHaveLength(7);
+  });
+
+  test("says for whom it would begin nothing: those with runs in the queue, and everybody where no slot is free or it drains", async () => {
     const { dispatcher, end } = given({ a: 3, b: 1 }, { slots: 3, cap: 2 });
     expect(dispatcher.closedTo()).toEqual([]);
     dispatcher.nudge("a");

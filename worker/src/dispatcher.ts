@@ -7,7 +7,7 @@ export type Dispatcher = {
   readonly nudge: (orgId: string) => void;
   /** Begins what needs no job, if its organization may have one more slot now. Gives whether it did. */
   readonly begin: (orgId: string, work: () => Promise<void>) => boolean;
-  /** Those whose runs could not begin now, of the organizations that have some waiting. */
+  /** Organizations of which `begin` would begin nothing; those that hold as many slots as they may show it when they try. */
   readonly closedTo: () => ClosedTo;
   /** Takes nothing new from now on; resolves when nothing is running. */
   readonly drain: () => Promise<void>;
@@ -27,8 +27,6 @@ export type DispatcherDeps = {
 };
 
 const RETRY_MS = 500;
-/** Where more organizations than this wait, none need be told apart. */
-const CROWD = 100;
 
 /**
  * Serves all organizations' queues from one process, in turn. While another organization waits, none holds more than
@@ -151,14 +149,14 @@ export const createDispatcher = (deps: DispatcherDeps): Dispatcher => {
   return {
     nudge,
     begin: (orgId, work) => {
-      if (!mayStart(orgId)) return false;
+      // What is queued comes first.
+      if (ready.has(orgId) || !mayStart(orgId)) return false;
       held.add(orgId);
       void start(orgId, work);
       return true;
     },
     closedTo: () => {
-      const isFull = draining || held.total() >= deps.slots || ready.size > CROWD;
-      return isFull ? "everybody" : [...ready].filter((orgId) => !mayStart(orgId));
+      return draining || held.total() >= deps.slots ? "everybody" : [...ready];
     },
     running: (orgId) => (orgId === undefined ? held.total() : held.of(orgId)),
     drain: () => {

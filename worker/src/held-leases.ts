@@ -12,14 +12,15 @@ export type HeldRun = {
 
 export type HeldLeases = {
   readonly add: (run: HeldRun) => void;
-  readonly remove: (runId: string) => void;
+  readonly remove: (run: HeldRun) => void;
   readonly find: (runId: string) => HeldRun | undefined;
   readonly list: () => readonly HeldRun[];
   readonly close: () => void;
 };
 
-/** How often leases are looked for that are due; those of assigned runs are short at first. */
+/** How often, at least, leases are looked for that will be due before the next look, and those that have run out. */
 const LOOK_MS = 1_000;
+const EXPIRY_LOOK_MS = 100;
 
 /**
  * The runs this worker holds. Renews their leases together, an organization at a time, and stops those whose lease was
@@ -33,17 +34,19 @@ export const createHeldLeases = (deps: {
   readonly lost: (runId: string) => Error;
   readonly log: Logger;
 }): HeldLeases => {
-  const held = new Map<string, { readonly run: HeldRun; until: number }>();
+  const held = new Map<string, { readonly run: HeldRun; until: number; dueAt: number }>();
+  const renewMs = Math.min(deps.renewMs, deps.leaseMs / 2);
+  const lookMs = Math.min(LOOK_MS, renewMs);
 
   const renewOrganization = async (orgId: string, runs: readonly HeldRun[]): Promise<void> => {
-    const at = Date.now();
+    const at = performance.now();
     const epochs = runs.map(({ lease }) => ({ runId: lease.runId, epoch: lease.epoch }));
     const ours = await renewLeases(deps.db, { orgId, worker: deps.worker, leaseMs: deps.leaseMs, held: epochs });
     for (const run of runs) {
       const entry = held.get(run.lease.runId);
       // Finished, or claimed anew, while we asked.
       if (entry?.run !== run) continue;
-      if (ours.has(run.lease.runId)) entry.until = at + deps.leaseMs;
+      if (ours.has(run.lease.runId)) Object.assign(entry, { until: at + deps.leaseMs, dueAt: at + renewMs });
       else run.stop(deps.lost(run.lease.runId));
     }
   };
@@ -53,8 +56,8 @@ export const createHeldLeases = (deps: {
     if (renewing) return;
     renewing = true;
     try {
-      const due = Date.now() + deps.leaseMs - deps.renewMs;
-      const entries = [...held.values()].filter(({ until }) => until <= due);
+      const nextLook = performance.now() + lookMs;
+      const entries = [...held.values()].filter(({ dueAt }) => dueAt < nextLook);
       const byOrg = Map.groupBy(entries, ({ run }) => run.lease.orgId);
       for (const [orgId, entries] of byOrg) {
         await renewOrganization(
@@ -70,16 +73,23 @@ export const createHeldLeases = (deps: {
   };
 
   const expire = (): void => {
-    const now = Date.now();
+    const now = performance.now();
     for (const { run, until } of held.values()) if (until < now) run.stop(deps.lost(run.lease.runId));
   };
 
-  const renewal = setInterval(() => void renew(), Math.min(deps.renewMs, LOOK_MS));
-  const expiry = setInterval(expire, Math.max(100, Math.floor(deps.leaseMs / 10)));
+  const renewal = setInterval(() => void renew(), lookMs);
+  const expiry = setInterval(expire, EXPIRY_LOOK_MS);
 
   return {
-    add: (run) => void held.set(run.lease.runId, { run, until: Date.now() + run.leaseMs }),
-    remove: (runId) => void held.delete(runId),
+    add: (run) => {
+      const now = performance.now();
+      // A lease that is shorter than others is an assigned run's, and made as long as them at once.
+      const dueAt = run.leaseMs < deps.leaseMs ? now : now + renewMs;
+      held.set(run.lease.runId, { run, until: now + run.leaseMs, dueAt });
+    },
+    remove: (run) => {
+      if (held.get(run.lease.runId)?.run === run) held.delete(run.lease.runId);
+    },
     find: (runId) => held.get(runId)?.run,
     list: () => [...held.values()].map(({ run }) => run),
     close: () => {

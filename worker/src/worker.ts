@@ -207,8 +207,7 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
     ],
     stop: async () => {
       stopping.abort();
-      const drained = jobs.drain();
-      await assigned.close();
+      const drained = Promise.all([jobs.drain(), assigned.close()]);
       await withinMs(config.worker.shutdownGraceMs, drained);
       for (const run of held.list()) run.stop(new StopRun("handover"));
       await withinMs(HANDOVER_MS, drained);
@@ -220,7 +219,7 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
   };
 };
 
-const withinMs = async (ms: number, done: Promise<void>): Promise<void> => {
+const withinMs = async (ms: number, done: Promise<unknown>): Promise<void> => {
   const timeout = Promise.withResolvers<void>();
   const timer = setTimeout(timeout.resolve, ms);
   await Promise.race([done, timeout.promise]);

@@ -4,7 +4,7 @@ export type { Db, Tx } from "./db.ts";
 export type { Row, Rows, Statement } from "./statement.ts";
 export { keepFull } from "./full-pool.ts";
 export type { SharedWork } from "./together.ts";
-export { asStored, toJsonb } from "./jsonb.ts";
+export { asStored, inStoredOrder, toJsonb } from "./jsonb.ts";
 export { createListener } from "./listen.ts";
 export type { Listener } from "./listen.ts";
 export { deriveRoleUrls, migrate, PROCESS_ROLES } from "./migrate.ts";

@@ -1,9 +1,13 @@
 const UNSTORABLE = /(?<!\\)((?:\\\\)*)\\u(?:0000|d[89a-f][0-9a-f]{2})/gi;
 
-/** JSON as it comes back from where `toJsonb` sends it: its texts cleaned, the keys of its objects in jsonb's order. */
-export const asStored = <Value>(value: Value): Value => JSON.parse(toJsonb(value), inStoredOrder);
+/** JSON with its texts as they come back from where `toJsonb` sends them. */
+export const asStored = <Value>(value: Value): Value =>
+  JSON.stringify(value).includes("\\u") ? JSON.parse(toJsonb(value)) : value;
 
-const inStoredOrder = (_key: string, value: unknown): unknown => {
+/** The same with the keys of its objects in the order in which jsonb gives them back, for what is written out again. */
+export const inStoredOrder = <Value>(value: Value): Value => JSON.parse(JSON.stringify(value), withSortedKeys);
+
+const withSortedKeys = (_key: string, value: unknown): unknown => {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
   return Object.fromEntries(Object.entries(value).toSorted(([a], [b]) => compareStored(a, b)));
 };

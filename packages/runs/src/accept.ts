@@ -137,7 +137,7 @@ export const acceptMessage = async (deps: AcceptDeps, input: AcceptInput): Promi
   });
   const message = { ...input.message, taskId, contextId };
   const offer = input.spendIsLimited ? undefined : deps.offers?.find(input.orgId);
-  const assigned = offer && assignmentOf(offer, input, { runId, taskId, contextId, message });
+  const assigned = offer && assignmentOf(offer, input, { runId, taskId, contextId, at, message });
   const row = {
     message_id: newId("msg"),
     run_id: runId,

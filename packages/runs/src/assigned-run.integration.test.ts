@@ -34,7 +34,7 @@ const assigned = async (input?: Partial<AcceptInput>): Promise<LeasedRun> => {
   const { told } = await accept(input);
   const run = readAssignedRun(told[0] ?? "");
   if (run === undefined) throw new Error("not assigned");
-  return run;
+  return run.run;
 };
 
 const saying = (parts: JsonObject[]): JsonObject => ({ messageId: "m", role: "ROLE_USER", parts });
@@ -46,7 +46,8 @@ const rowOf = async (runId: string) => (await database.inspect("SELECT * FROM ru
 test("an idle worker is told of the run with its lease, and nothing is queued", async () => {
   const { accepted, told, added } = await accept();
   expect([told.length, added]).toEqual([1, []]);
-  const run = readAssignedRun(told[0] ?? "");
+  const { run, acceptedAt } = readAssignedRun(told[0] ?? "") ?? {};
+  expect(acceptedAt).toEqual(accepted.at);
   expect(await rowOf(accepted.runId)).toMatchObject({
     state: "working",
     lease_epoch: 1,
@@ -140,5 +141,9 @@ test("one whose worker never heard of it is woken as soon as its short lease has
   );
   await sweep();
   expect(added.map(({ data }) => data.runId)).toContain(accepted.runId);
-  expect(await claim(accepted.runId)).toMatchObject({ epoch: 2, barrenClaims: 2 });
+  // Its time has not begun.
+  const before = await rowOf(accepted.runId);
+  const claimed = await claim(accepted.runId);
+  expect(claimed).toMatchObject({ epoch: 2, barrenClaims: 2 });
+  expect(claimed?.deadline.getTime()).toBeGreaterThan(before?.deadline.getTime());
 });

@@ -1,4 +1,4 @@
-import { asStored } from "@shaman/db";
+import { inStoredOrder, toJsonb } from "@shaman/db";
 import { randomText, type JsonObject } from "@shaman/kernel";
 import { z } from "zod";
 import type { AcceptInput } from "./accept.ts";
@@ -23,6 +23,8 @@ const assignedRun = z.object({
   traceparent: z.string().nullable(),
   holder: z.string(),
   priority: z.int(),
+  /** When it was accepted. */
+  at: z.iso.datetime(),
   deadline: z.iso.datetime(),
   limits: parsedJsonObject,
   message: parsedJsonObject,
@@ -40,10 +42,16 @@ export type Assignment = {
 export const assignmentOf = (
   offer: Offer,
   input: AcceptInput,
-  run: { readonly runId: string; readonly taskId: string; readonly contextId: string; readonly message: JsonObject },
+  run: {
+    readonly runId: string;
+    readonly taskId: string;
+    readonly contextId: string;
+    readonly at: Date;
+    readonly message: JsonObject;
+  },
 ): Assignment | undefined => {
   const holder = `${offer.worker}:${randomText(10)}`;
-  const deadline = new Date(Date.now() + input.limits.timeoutSeconds * 1_000);
+  const deadline = new Date(run.at.getTime() + input.limits.timeoutSeconds * 1_000);
   const told: z.input<typeof assignedRun> = {
     orgId: input.orgId,
     runId: run.runId,
@@ -58,21 +66,26 @@ export const assignmentOf = (
     traceparent: input.traceparent ?? null,
     holder,
     priority: input.priority,
+    at: run.at.toISOString(),
     deadline: deadline.toISOString(),
     limits: input.limits,
-    message: asStored(run.message),
+    message: run.message,
   };
-  const text = JSON.stringify(told);
+  // Cleaned as the row is.
+  const text = toJsonb(told);
   return Buffer.byteLength(text) <= MAX_BYTES ? { offer, holder, deadline, text } : undefined;
 };
 
+/** A run that was assigned. Whoever hears of it late must ask whether it is still theirs. */
+export type AssignedRun = { readonly run: LeasedRun; readonly acceptedAt: Date };
+
 /** The run as a first claim would give it to its worker; nothing where the text cannot be read. */
-export const readAssignedRun = (text: string): LeasedRun | undefined => {
+export const readAssignedRun = (text: string): AssignedRun | undefined => {
   const { data } = parsedJsonText.pipe(assignedRun).safeParse(text);
   if (data === undefined) return undefined;
-  const { message, deadline, ...run } = data;
-  return {
-    ...run,
+  const { message, at, deadline, ...told } = data;
+  const run: LeasedRun = {
+    ...told,
     epoch: 1,
     wake: 1,
     deadline: new Date(deadline),
@@ -83,7 +96,8 @@ export const readAssignedRun = (text: string): LeasedRun | undefined => {
     waitsFor: undefined,
     // A run whose spending is limited is never assigned.
     spendLimits: { organization: null, key: null },
-    messages: [message],
+    messages: [inStoredOrder(message)],
     commands: [],
   };
+  return { run, acceptedAt: new Date(at) };
 };

@@ -47,11 +47,13 @@ export type OpenCommand = {
   readonly actor: string;
 };
 
+// The time that a run may take begins with the first claim of which something is on record: the worker to which it was
+// assigned may never have heard of it.
 const CLAIM = `
 UPDATE run SET lease_epoch = lease_epoch + 1, lease_until = now() + i.lease_ms * interval '1 millisecond', worker = i.holder,
   state = 'working', suspended_on = NULL, barren_claims = barren_claims + 1, started_at = coalesce(started_at, now()),
   deadline = CASE WHEN time_left_ms IS NOT NULL THEN now() + time_left_ms * interval '1 millisecond'
-    ELSE coalesce(deadline, now() + (limits->>'timeoutSeconds')::integer * interval '1 second') END,
+    ELSE coalesce(CASE WHEN last_seq > 1 THEN deadline END, now() + (limits->>'timeoutSeconds')::integer * interval '1 second') END,
   time_left_ms = NULL
 FROM jsonb_to_recordset($2::jsonb) AS i (org_id text, run_id text, few integer, lease_ms integer, holder text)
 WHERE run.org_id = i.org_id AND id = i.run_id AND i.few = 1 AND (lease_until IS NULL OR lease_until < now())

@@ -14,7 +14,7 @@ import {
 } from "@shaman/runs";
 import type { ObjectStore } from "@shaman/storage";
 import type { Logger } from "@shaman/telemetry";
-import type { HeldLeases } from "../held-leases.ts";
+import type { HeldLeases, HeldRun } from "../held-leases.ts";
 import { callAgent, costLeft, type AgentCallDeps } from "./call-agent.ts";
 import { notStored, record } from "./record-event.ts";
 import { applyReply } from "./resume-run.ts";
@@ -61,14 +61,15 @@ export const executeRun = async (
   if (run !== undefined) await workOn(deps, run, { leaseMs });
 };
 
-/** Works on a run whose lease this worker has, for `leaseMs` from now. */
+/** Works on a run whose lease this worker has, and has for `leaseMs` yet. */
 export const workOn = async (
   deps: ExecuteRunDeps,
   run: LeasedRun,
   { leaseMs }: { readonly leaseMs: number },
 ): Promise<void> => {
   const stop = new AbortController();
-  deps.held.add({ lease: run, leaseMs, stop: (reason) => stop.abort(reason) });
+  const held: HeldRun = { lease: run, leaseMs, stop: (reason) => stop.abort(reason) };
+  deps.held.add(held);
   const artifacts = { store: deps.store, limits: artifactLimitsOf(run) };
   const recorder = createRunRecorder(deps, run, { ...deps.recorder, artifacts });
   try {
@@ -81,7 +82,7 @@ export const workOn = async (
     deps.log.error("run_abandoned", error, { runId: run.runId, epoch: run.epoch });
   } finally {
     recorder.abandon();
-    deps.held.remove(run.runId);
+    deps.held.remove(held);
   }
 };
 
