@@ -31,7 +31,8 @@ const workerConfig = defineConfig(
     WORKER_CONCURRENCY: { schema: count(64, 1_000), about: "runs this worker executes at once" },
     RUNS_IN_FLIGHT_PER_ORGANIZATION: {
       schema: count(50, 10_000),
-      about: "runs of one organization at once, over all workers",
+      about:
+        "runs of one organization at once, over all workers; until they have heard of each other, a second later, each may begin as many",
     },
     LEASE_MS: { schema: milliseconds(30_000), about: "how long a run's lease lasts without renewal" },
     LEASE_RENEW_MS: { schema: milliseconds(10_000), about: "how often leases are renewed" },

@@ -128,12 +128,16 @@ export const createDb = (input: {
     });
 
   const run = async <R>(client: pg.PoolClient, statement: Statement): Promise<Rows<R>> => {
-    const result = await client.query({
-      text: statement.text,
-      ...(statement.name !== undefined && { name: statement.name }),
-      ...(statement.values !== undefined && { values: [...statement.values] }),
-    });
-    return { rows: result.rows, rowCount: result.rowCount ?? 0 };
+    try {
+      const result = await client.query({
+        text: statement.text,
+        ...(statement.name !== undefined && { name: statement.name }),
+        ...(statement.values !== undefined && { values: [...statement.values] }),
+      });
+      return { rows: result.rows, rowCount: result.rowCount ?? 0 };
+    } catch (error) {
+      throw asFailure(error);
+    }
   };
 
   const transaction = async <T>(opening: readonly Statement[], work: (tx: Tx) => Promise<T>): Promise<T> => {
@@ -174,7 +178,7 @@ export const createDb = (input: {
       broken =
         !(error instanceof pg.DatabaseError) ||
         statements.some(({ name }) => name === undefined || !used.names.has(name));
-      throw error;
+      throw asFailure(error);
     } finally {
       client.release(broken);
     }
@@ -187,10 +191,14 @@ export const createDb = (input: {
     unscoped: (work) => transaction([BEGIN, { name: "set_system", text: "SET LOCAL ROLE shaman_system" }], work),
     plain: async (statement) => {
       const client = await connect(pool);
+      let broken = false;
       try {
         return await run(client, statement);
+      } catch (error) {
+        broken = !(error instanceof pg.DatabaseError);
+        throw error;
       } finally {
-        client.release();
+        client.release(broken);
       }
     },
     check: async () => {
@@ -222,18 +230,30 @@ export const createDb = (input: {
 /** An ordinary error undoes its transaction; a connection that is cut may have committed. */
 const wasUndone = (error: unknown): boolean => error instanceof pg.DatabaseError && error.severity === "ERROR";
 
+const unavailable = (cause: unknown): AppError =>
+  new AppError({
+    code: "database_unavailable",
+    kind: "operational",
+    message: "PostgreSQL cannot be reached",
+    retryAfterMs: 1_000,
+    cause,
+  });
+
 const connect = async (pool: pg.Pool): Promise<pg.PoolClient> => {
   try {
     return await pool.connect();
   } catch (cause) {
-    throw new AppError({
-      code: "database_unavailable",
-      kind: "operational",
-      message: "PostgreSQL cannot be reached",
-      retryAfterMs: 1_000,
-      cause,
-    });
+    throw unavailable(cause);
   }
+};
+
+/** Errors that PostgreSQL says goodbye with: it, or this connection, is being ended. */
+const GOODBYES: ReadonlySet<string | undefined> = new Set(["57P01", "57P02", "57P03", "57P05"]);
+
+/** What a statement failed with: where its connection broke, that PostgreSQL is away, whether or not it was committed. */
+const asFailure = (error: unknown): unknown => {
+  const isLost = error instanceof pg.DatabaseError ? GOODBYES.has(error.code) : !(error instanceof TypeError);
+  return isLost ? unavailable(error) : error;
 };
 
 /** Leaves the connection usable, or says that it must be thrown away. */

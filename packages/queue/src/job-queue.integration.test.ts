@@ -99,6 +99,35 @@ describe.each(["postgres", "redis"])("the job queue on %s", (backend) => {
     expect(await worker.take(orgId)).toBeUndefined();
   });
 
+  test("leaves what waits in its place when it is added again, and adds anew what a dead process had taken", async () => {
+    const orgId = newId("org");
+    for (const id of ["a-1", "b-1", "c-1"]) await worker.add(jobOf(orgId, id));
+    await worker.addAgain(jobOf(orgId, "b-1"));
+    await worker.addAgain(jobOf(orgId, "a-1"));
+    await worker.take(orgId);
+    await worker.addAgain(jobOf(orgId, "a-1"));
+    expect(idsOf(await takeAll(orgId))).toEqual(["b-1", "c-1"]);
+    await unlockAll();
+    await worker.addAgain(jobOf(orgId, "a-1"));
+    expect(idsOf(await takeAll(orgId))).toEqual(["a-1"]);
+  });
+
+  test.runIf(backend === "redis")(
+    "says that it is away, and adds what it was told meanwhile when it is back",
+    async () => {
+      const orgId = newId("org");
+      const producer = openQueue(false);
+      await producer.add(jobOf(orgId, "a-1"));
+      await takeAll(orgId);
+      await redis?.kill();
+      await expect(producer.add(jobOf(orgId, "b-1"))).rejects.toThrow();
+      await expect(producer.add(jobOf(orgId, "c-1"))).rejects.toThrow();
+      await redis?.restart();
+      const back = await whenSeen("both", async () => ((await countJobs(orgId)) === 2 ? takeAll(orgId) : undefined));
+      expect(idsOf(back)).toEqual(["b-1", "c-1"]);
+    },
+  );
+
   test("serves by priority, then by age", async () => {
     const orgId = newId("org");
     await worker.add(jobOf(orgId, "late-1", { priority: 5 }));

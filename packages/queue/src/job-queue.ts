@@ -1,4 +1,5 @@
 import { type BackendFactory, type IQueueBackend, type Job, Queue, Worker } from "bullmq";
+import { createLater } from "./later.ts";
 import { settledWithin } from "./settled-within.ts";
 import { fromJob, MAX_TOGETHER, toJob, type HeardWakeUp, type WakeUp } from "./wake-up.ts";
 
@@ -11,9 +12,15 @@ export type TakenJob = {
 };
 
 export type JobQueue = {
-  /** What one turn of the event loop adds for an organization, with the same priority, becomes one job. */
+  /**
+   * What one turn of the event loop adds for an organization, with the same priority, becomes one job. Rejects while the queue
+   * is away; this process then tries again by itself as long as it lives.
+   */
   readonly add: (job: WakeUp) => Promise<void>;
-  /** Adds again what may have been lost, or was left half taken by itself by a dead process. Leaves a live one alone. */
+  /**
+   * Adds again what may have been lost, or was left half taken by itself by a dead process. What waits keeps its place, and a
+   * live one is left alone.
+   */
   readonly addAgain: (job: WakeUp) => Promise<void>;
   /** Takes the organization's next job, or nothing; does not wait. */
   readonly take: (orgId: string) => Promise<TakenJob | undefined>;
@@ -44,6 +51,8 @@ export const WORKER_OPTIONS = {
 /** How long a process that ends waits for its last jobs to be in the queue; the sweep finds what was not. */
 const CLOSE_MS = 2_000;
 const ABANDONED_AT_ONCE = 1_000;
+/** How long after an add that failed it is tried again. */
+const LATER_MS = 500;
 
 const queueName = (orgId: string): string => `shaman-${orgId}-jobs`;
 export const orgOfQueue = (name: string): string | undefined => /^shaman-(.+)-jobs$/.exec(name)?.[1];
@@ -59,6 +68,9 @@ export type Backing = {
   readonly onAdded: JobQueue["onAdded"];
   readonly close: () => Promise<void>;
 };
+
+type WakeUps = readonly [HeardWakeUp, ...HeardWakeUp[]];
+type Placing = { readonly delayMs?: number; readonly isAhead?: boolean };
 
 /** Wake-ups that are added in one turn of the event loop, and what came of it. */
 type Adding = { readonly wakeUps: [HeardWakeUp, ...HeardWakeUp[]]; readonly added: Promise<void> };
@@ -127,10 +139,17 @@ export const createJobQueue = (options: JobQueueOptions, backing: Backing): JobQ
     return added;
   };
 
-  const addJob = async (
-    wakeUps: readonly [HeardWakeUp, ...HeardWakeUp[]],
-    { delayMs, isAhead = false }: { readonly delayMs?: number; readonly isAhead?: boolean } = {},
-  ): Promise<void> => {
+  const later = createLater(LATER_MS);
+  const addJob = async (wakeUps: WakeUps, placing: Placing = {}): Promise<void> => {
+    try {
+      await tryToAdd(wakeUps, placing);
+    } catch (error) {
+      later.put(() => tryToAdd(wakeUps, placing));
+      throw error;
+    }
+  };
+
+  const tryToAdd = async (wakeUps: WakeUps, { delayMs, isAhead = false }: Placing): Promise<void> => {
     const [{ orgId, priority }] = wakeUps;
     const { name, data, jobId } = toJob(wakeUps);
     const added = queueOf(orgId).add(name, data, {
@@ -159,11 +178,10 @@ export const createJobQueue = (options: JobQueueOptions, backing: Backing): JobQ
   return {
     add,
     addAgain: async (wakeUp) => {
+      const queue = queueOf(wakeUp.orgId);
       // A job that a dead process had taken would swallow the add; a live one is locked and stays.
-      await queueOf(wakeUp.orgId)
-        .remove(wakeUp.jobId)
-        .catch(() => 0);
-      // By itself, so that its id is the job's.
+      if ((await queue.getJobState(wakeUp.jobId)) === "active") await queue.remove(wakeUp.jobId).catch(() => 0);
+      // By itself, so that its id is the job's: one that waits under it keeps its place.
       await keepUntilAdded(addJob([wakeUp]));
     },
     take: async (orgId) => taken(orgId, await workerOf(orgId).getNextJob(token, { block: false })),
@@ -177,6 +195,7 @@ export const createJobQueue = (options: JobQueueOptions, backing: Backing): JobQ
     },
     onAdded: backing.onAdded,
     close: async () => {
+      later.close();
       await settledWithin(adding, CLOSE_MS);
       await Promise.allSettled([...workers.values()].map((worker) => worker.close(true)));
       await Promise.allSettled([...queues.values()].map((queue) => queue.close()));

@@ -125,6 +125,8 @@ export const startShaman = async (options: ShamanOptions = {}): Promise<Shaman> 
     INTERNAL_URL: internalUrl,
     WORKER_HEALTH_PORT: String(healthPort),
     GIT_CACHE_DIR: join(dir, "git"),
+    // A worker that looks for what is due may sync a test's repository before the test does.
+    GIT_FILE_ROOT: tmpdir(),
     ARTIFACT_DIR: join(dir, "artifacts"),
     LEASE_MS: "2000",
     LEASE_RENEW_MS: "500",
