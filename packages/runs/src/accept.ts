@@ -109,8 +109,9 @@ SELECT m.run_id, m.task_id, m.content_hash,
 FROM message m WHERE m.org_id = $1 AND m.dedupe_key = $2`;
 
 /**
- * Records a new task for a message, in one transaction with its run, context, first event and audit row, and gives
- * it to a worker that is idle, or to the queue. A repeat of the same message (guarantee 5) gives the task it made before and changes nothing.
+ * Records a new task for a message, in one transaction with its run, context, first event and audit row, and gives it to
+ * a worker that is idle, or to the queue. A repeat of the same message (guarantee 5) gives the task it made before and
+ * changes nothing.
  * Errors: `message_id_reused` when the id came before with other content. A2A 1.0.1 §3.1.1, §3.3.1.
  */
 export const acceptMessage = async (deps: AcceptDeps, input: AcceptInput): Promise<Result<Accepted>> => {
