@@ -6,7 +6,7 @@ export type Later = {
 /** So much is kept; what is beyond it is left to whoever looks for what was forgotten. */
 const MAX_KEPT = 10_000;
 
-/** Work that failed because something is away: done one after the other as soon as that is back, the oldest first. */
+/** Work that failed because something is away: done one after the other as soon as that is back. */
 export const createLater = (afterMs: number): Later => {
   const kept: (() => Promise<void>)[] = [];
   let timer: NodeJS.Timeout | undefined;
