@@ -165,8 +165,9 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
     for (const orgId of await listWaitingOrganizations(db)) jobs.nudge(orgId);
   };
   const sweep = async (): Promise<void> => {
-    const found = await sweepRuns({ db, queue }, { afterMs: config.worker.sweepAfterMs });
-    await sweepRetries({ db, queue }, { afterMs: config.worker.sweepAfterMs });
+    const sweepDeps = { db, queue, nudge: jobs.nudge };
+    const found = await sweepRuns(sweepDeps, { afterMs: config.worker.sweepAfterMs });
+    await sweepRetries(sweepDeps, { afterMs: config.worker.sweepAfterMs });
     if (found > 0) log.info("runs_swept", { found });
     const ended = await endStrays({ db });
     if (ended > 0) log.info("strays_ended", { runs: ended });

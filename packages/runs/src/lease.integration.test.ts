@@ -215,9 +215,11 @@ describe("the claims of a run without a finished step", () => {
 });
 
 describe("the sweep", () => {
+  const nudged: string[] = [];
+  const nudge = (id: string): void => void nudged.push(id);
   const swept = async (): Promise<readonly string[]> => {
     const { queue, added } = rememberingQueue();
-    await sweepRuns({ db: database.as("worker"), queue }, { afterMs: 60_000 });
+    await sweepRuns({ db: database.as("worker"), queue, nudge }, { afterMs: 60_000 });
     return added.map((job) => job.jobId);
   };
   const age = (runId: string) =>
@@ -245,9 +247,18 @@ describe("the sweep", () => {
     expect((await swept()).filter((id) => id.startsWith(waiting))).toEqual([]);
   });
 
+  test("says which organization has something to do, also where its queue has the job already", async () => {
+    nudged.length = 0;
+    await swept();
+    expect(nudged).not.toContain(orgId);
+    await age(await givenRun());
+    await swept();
+    expect(nudged).toContain(orgId);
+  });
+
   test("has the queue drop what a dead worker left half taken, where it finds a run", async () => {
     const { queue, cleared } = rememberingQueue();
-    const sweep = () => sweepRuns({ db: database.as("worker"), queue }, { afterMs: 60_000 });
+    const sweep = () => sweepRuns({ db: database.as("worker"), queue, nudge }, { afterMs: 60_000 });
     await sweep();
     cleared.length = 0;
     await sweep();

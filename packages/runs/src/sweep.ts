@@ -21,14 +21,18 @@ const MARK_SWEPT = `
 UPDATE run SET enqueued_at = now() FROM jsonb_to_recordset($1::jsonb) AS i (org_id text, run_id text, few integer)
 WHERE run.org_id = i.org_id AND run.id = i.run_id AND i.few = 1`;
 
+export type SweepDeps = {
+  readonly db: Db;
+  readonly queue: JobQueue;
+  /** Told of each organization that has something to do: its queue may have held the job all the while, and tells nothing then. */
+  readonly nudge: (orgId: string) => void;
+};
+
 /**
  * Wakes every run that should go on and that nobody holds: its worker died, or its job was lost. A lease that ran out says
  * the former; else `afterMs` is how long ago it must have been put into the queue. Gives how many were found.
  */
-export const sweepRuns = async (
-  deps: { readonly db: Db; readonly queue: JobQueue },
-  options: { readonly afterMs: number },
-): Promise<number> => {
+export const sweepRuns = async (deps: SweepDeps, options: { readonly afterMs: number }): Promise<number> => {
   const { rows } = await deps.db.unscoped((tx) =>
     tx.query<{ org_id: string; id: string; wake: number; priority: number }>({
       name: "sweep_runs",
@@ -41,6 +45,7 @@ export const sweepRuns = async (
     for (const run of runs) {
       await deps.queue.addAgain(wakeUpOf({ orgId, runId: run.id, wake: run.wake, priority: run.priority }));
     }
+    deps.nudge(orgId);
     await deps.db.batch(orgId, [
       {
         name: "mark_swept",
@@ -59,10 +64,7 @@ WHERE c.kind = 'retry' AND c.applied_at IS NULL AND r.state = 'failed'
 ORDER BY c.created_at LIMIT $2`;
 
 /** Adds again the jobs of retries that were asked for `afterMs` ago and that no worker has begun. Gives their number. */
-export const sweepRetries = async (
-  deps: { readonly db: Db; readonly queue: JobQueue },
-  options: { readonly afterMs: number },
-): Promise<number> => {
+export const sweepRetries = async (deps: SweepDeps, options: { readonly afterMs: number }): Promise<number> => {
   const { rows } = await deps.db.unscoped((tx) =>
     tx.query<{ org_id: string; id: string }>({
       name: "sweep_retries",
@@ -70,7 +72,10 @@ export const sweepRetries = async (
       values: [options.afterMs, SWEEP_LIMIT],
     }),
   );
-  for (const { org_id: orgId, id: commandId } of rows) await deps.queue.addAgain(retryJobOf({ orgId, commandId }));
+  for (const { org_id: orgId, id: commandId } of rows) {
+    await deps.queue.addAgain(retryJobOf({ orgId, commandId }));
+    deps.nudge(orgId);
+  }
   return rows.length;
 };
 
