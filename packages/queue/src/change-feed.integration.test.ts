@@ -32,6 +32,16 @@ const givenFeed = async (more: { db?: Pick<Db, "unscoped">; clock?: { now: () =>
   return { feed, since, unknown };
 };
 
+/**
+ * The same after a look more: a transaction that is open somewhere else in the same PostgreSQL has a new feed told, once, of
+ * what was before it.
+ */
+const givenQuietFeed = async () => {
+  const given = await givenFeed();
+  await given.since();
+  return given;
+};
+
 /** An organization with a key, which the role of the management process makes and revokes as row-level security lets it. */
 const given = async () => {
   const { orgId } = await database.givenOrg();
@@ -62,7 +72,7 @@ const insertRepository = `INSERT INTO repository (org_id, id, name, url, branch)
 describe("what processes remember", () => {
   test("is told when it changes, once, though nobody announced it", async () => {
     const { orgId, keyId, revoke } = await given();
-    const { since } = await givenFeed();
+    const { since } = await givenQuietFeed();
     await revoke();
     expect(await since()).toEqual([{ what: "key", orgId, id: keyId }]);
     expect(await since()).toEqual([]);
@@ -79,14 +89,14 @@ describe("what processes remember", () => {
   ])("is told for %s, by whatever statement", async (_, statement, what) => {
     const { orgId, keyId } = await given();
     await database.inspect(insertRepository, [orgId]);
-    const { since } = await givenFeed();
+    const { since } = await givenQuietFeed();
     await database.inspect(statement, [orgId]);
     const id = { key: keyId, organization: orgId, agents: "r1" }[what];
     expect(await since()).toEqual([{ what, orgId, id }]);
   });
 
   test("is told of a new organization, whose host may be remembered as nobody's", async () => {
-    const { since } = await givenFeed();
+    const { since } = await givenQuietFeed();
     const { orgId } = await database.givenOrg();
     expect(await since()).toEqual([{ what: "organization", orgId, id: orgId }]);
   });
@@ -94,7 +104,7 @@ describe("what processes remember", () => {
   test("is not told of what nobody remembers: last use of keys, leases of syncs", async () => {
     const { orgId } = await given();
     await database.inspect(insertRepository, [orgId]);
-    const { since } = await givenFeed();
+    const { since } = await givenQuietFeed();
     await database.inspect("UPDATE api_key SET last_used_at = now() WHERE org_id = $1", [orgId]);
     await database.inspect("UPDATE repository SET sync_token = 't', attempted_at = now() WHERE org_id = $1", [orgId]);
     expect(await since()).toEqual([]);
@@ -102,7 +112,7 @@ describe("what processes remember", () => {
 
   test("is told though its transaction began before a look and ended after it, and another's did not wait", async () => {
     const [early, late] = [await given(), await given()];
-    const { since } = await givenFeed();
+    const { since } = await givenQuietFeed();
     const [begun, mayEnd] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
     const open = database.as("web").withOrg(early.orgId, async (tx) => {
       await tx.query({ text: "UPDATE api_key SET revoked_at = now() WHERE org_id = $1", values: [early.orgId] });
