@@ -45,6 +45,7 @@ const given = async ({ releases = true, isOurs = true }: { releases?: boolean; i
   let hasSlot = true;
   let closedTo: ClosedTo = [];
   const assigned = await takeAssignedRuns({
+    // `together` gives whatever the work it is handed gives; the only work here is a release.
     db: {
       together: async () => releases,
       batch: async () => [{ rows: isOurs ? [{ id: "run_old" }] : [], rowCount: 1 }],

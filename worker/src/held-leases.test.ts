@@ -1,4 +1,4 @@
-import type { Db, Statement } from "@shaman/db";
+import type { Statement } from "@shaman/db";
 import { createLogger } from "@shaman/telemetry";
 import { afterEach, beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import { createHeldLeases, type HeldRun } from "./held-leases.ts";
@@ -21,7 +21,7 @@ const given = (renews: (runId: string) => boolean = () => true, { leaseMs = 30_0
     return [{ rows: ids.filter(renews).map((id) => ({ id })), rowCount: ids.length }];
   };
   const held = createHeldLeases({
-    db: { batch } as unknown as Db,
+    db: { batch },
     worker: "w",
     leaseMs,
     renewMs,

@@ -27,7 +27,7 @@ const EXPIRY_LOOK_MS = 100;
  * lost or could not be renewed in time: from then on somebody else may hold them.
  */
 export const createHeldLeases = (deps: {
-  readonly db: Db;
+  readonly db: Pick<Db, "batch">;
   readonly worker: string;
   readonly leaseMs: number;
   readonly renewMs: number;

@@ -250,7 +250,10 @@ const connect = async (pool: pg.Pool): Promise<pg.PoolClient> => {
 /** Errors that PostgreSQL says goodbye with: it, or this connection, is being ended. */
 const GOODBYES: ReadonlySet<string | undefined> = new Set(["57P01", "57P02", "57P03", "57P05"]);
 
-/** What a statement failed with: where its connection broke, that PostgreSQL is away, whether or not it was committed. */
+/**
+ * What a statement failed with: where its connection broke, that PostgreSQL is away, whether or not it was committed. A
+ * TypeError is ours: a value that cannot be sent.
+ */
 const asFailure = (error: unknown): unknown => {
   const isLost = error instanceof pg.DatabaseError ? GOODBYES.has(error.code) : !(error instanceof TypeError);
   return isLost ? unavailable(error) : error;

@@ -146,7 +146,7 @@ RETURNING id`;
 
 /** Renews an organization's leases of this worker together; gives the runs whose lease is still ours. */
 export const renewLeases = async (
-  db: Db,
+  db: Pick<Db, "batch">,
   input: {
     readonly orgId: string;
     readonly worker: string;
