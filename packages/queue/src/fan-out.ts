@@ -22,6 +22,8 @@ export type Channel = (typeof CHANNELS)[keyof typeof CHANNELS] | `shaman_assigne
 export type FanOut = {
   /** Tells every subscriber of every process. Never rejects: a lost nudge costs a reader its slow poll's delay. */
   readonly publish: (channel: Channel, payload: string) => void;
+  /** Whether a NOTIFY of PostgreSQL reaches subscribers as well, so that a transaction can tell what it commits. */
+  readonly byNotify: boolean;
   readonly subscribe: (channel: Channel, onPayload: (payload: string) => void) => Promise<void>;
   /** Called after the connection was lost and is back: nudges may have been missed, so look now. */
   readonly onGap: (look: () => void) => void;
@@ -67,6 +69,7 @@ export const createPostgresFanOut = (input: FanOutOptions & { readonly db: Db; r
       waiting.payloads.push(payload);
       sending ??= send();
     },
+    byNotify: true,
     subscribe: listener.listen,
     onGap: (look) => void gaps.push(look),
     close: async () => {
@@ -95,6 +98,7 @@ export const createRedisFanOut = (input: FanOutOptions & { readonly url: Secret 
     publish: (channel, payload) => {
       lastSent = publisher.publish(channel, payload).catch((error: unknown) => input.onError(asError(error)));
     },
+    byNotify: false,
     subscribe: async (channel, onPayload) => {
       handlers.set(channel, onPayload);
       await subscriber.subscribe(channel);

@@ -63,7 +63,7 @@ WITH input AS MATERIALIZED (
   SELECT * FROM jsonb_to_recordset($2::jsonb) AS i (message_id text, run_id text, task_id text, content jsonb, hash text,
     dedupe_key text, principal text, context_id text, api_key_id text, user_id text, agent text, repository_id text, commit text,
     priority integer, limits jsonb, traceparent text, status jsonb, audit jsonb, holder text, lease_ms integer,
-    deadline timestamptz)
+    deadline timestamptz, notify text, told text)
 ), msg AS (
   INSERT INTO message (org_id, id, run_id, task_id, position, role, content, content_hash, dedupe_key)
   SELECT $1, message_id, run_id, task_id, 1, 'user', content, hash, dedupe_key FROM input
@@ -90,7 +90,7 @@ WITH input AS MATERIALIZED (
   INSERT INTO audit_log (${AUDIT_COLUMNS.join(", ")})
   SELECT ${AUDIT_COLUMNS.map((column) => `a.${column}`).join(", ")} FROM fresh, ${auditRecord("fresh.audit")}
 )
-SELECT task_id FROM fresh`;
+SELECT task_id, CASE WHEN notify IS NOT NULL THEN pg_notify(notify, told) END FROM fresh`;
 
 /** Writes something, so that the commit waits for the disk, and with it for the run it found: that may still be on its way. */
 const FLUSH = { name: "flush", text: "SELECT pg_logical_emit_message(true, 'shaman', '')" };
@@ -139,6 +139,10 @@ export const acceptMessage = async (deps: AcceptDeps, input: AcceptInput): Promi
   const message = { ...input.message, taskId, contextId };
   const offer = input.spendIsLimited ? undefined : deps.offers?.find(input.orgId);
   const assigned = offer && assignmentOf(offer, input, { runId, taskId, contextId, at, message });
+  const durable = input.durable ?? "at once";
+  // What the commit tells costs no statement of its own. But nobody else's NOTIFY is committed before this one, so it must not
+  // wait for the disk.
+  const notify = assigned && durable === "later" ? deps.offers?.channelOf(assigned.offer) : undefined;
   const row = {
     message_id: newId("msg"),
     run_id: runId,
@@ -161,8 +165,9 @@ export const acceptMessage = async (deps: AcceptDeps, input: AcceptInput): Promi
     holder: assigned?.holder ?? null,
     lease_ms: assigned?.offer.leaseMs ?? null,
     deadline: assigned?.deadline ?? null,
+    ...(notify !== undefined && { notify, told: assigned?.text }),
   };
-  const created = await deps.db.together(input.orgId, acceptance, { row, durable: input.durable ?? "at once" });
+  const created = await deps.db.together(input.orgId, acceptance, { row, durable });
   if (!created && dedupeKey !== null) return findDuplicate(deps.db, { input, dedupeKey, hash });
 
   if (assigned === undefined) {
@@ -170,7 +175,7 @@ export const acceptMessage = async (deps: AcceptDeps, input: AcceptInput): Promi
     deps.queue.add(wake).catch((error: unknown) => {
       deps.onEnqueueFailed(error instanceof Error ? error : new Error(String(error)), runId);
     });
-  } else deps.offers?.assign(assigned.offer, assigned.text);
+  } else if (notify === undefined) deps.offers?.assign(assigned.offer, assigned.text);
   return ok({ runId, taskId, contextId, created: true, at });
 };
 

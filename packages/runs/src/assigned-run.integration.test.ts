@@ -1,11 +1,11 @@
 import type { JsonObject } from "@shaman/kernel";
-import type { WakeUp } from "@shaman/queue";
+import { createPostgresFanOut, type WakeUp } from "@shaman/queue";
 import { acceptTestRun, QUIET_QUEUE, testDatabase, type TestDatabase } from "@shaman/testkit";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import type { AcceptInput } from "./accept.ts";
 import { readAssignedRun } from "./assigned-run.ts";
 import { claimRun, releaseRun, renewLeases, type LeasedRun } from "./lease.ts";
-import type { Offers } from "./offers.ts";
+import { callOut, onAssigned, watchOffers, type Offers } from "./offers.ts";
 import { recordBatch } from "./record-batch.ts";
 import { sweepRuns } from "./sweep.ts";
 
@@ -18,12 +18,13 @@ beforeAll(async () => {
 afterAll(() => database.close());
 
 /** Accepts a message while worker `w1` offers to begin runs. Gives what it is told, and what comes into the queue. */
-const accept = async (input: Partial<AcceptInput> = {}) => {
+const accept = async (input: Partial<AcceptInput> = {}, channel?: string) => {
   const told: string[] = [];
   const added: WakeUp[] = [];
   const offers: Offers = {
     find: () => ({ worker: "w1", address: "here", leaseMs: 5_000 }),
     assign: (_offer, run) => void told.push(run),
+    channelOf: () => channel,
   };
   const queue = { ...QUIET_QUEUE, add: async (wakeUp: WakeUp) => void added.push(wakeUp) };
   const accepted = await acceptTestRun(database, { orgId, ...input }, { offers, queue });
@@ -88,6 +89,40 @@ test("a repeat of a message is assigned to nobody", async () => {
   const second = await accept({ messageId: "again", message: saying([{ text: "hello" }]) });
   expect(second.accepted).toMatchObject({ created: false, runId: first.accepted.runId });
   expect([second.told, second.added]).toEqual([[], []]);
+});
+
+test("by NOTIFY a worker is told of each new run once, whether its commit waits for the disk or not", async () => {
+  const address = "a".repeat(20);
+  const options = { name: "test", onError: (error: Error): never => expect.unreachable(error.message) };
+  const fanOut = createPostgresFanOut({ ...options, db: database.as("worker"), url: database.roleUrls.worker });
+  onTestFinished(() => fanOut.close());
+  const offers = await watchOffers({ fanOut });
+  const heard: string[] = [];
+  const all = Promise.withResolvers<void>();
+  await onAssigned(fanOut, address, { run: ({ run }) => void heard.push(run.runId), heard: all.resolve });
+  const offer = { worker: "w1", address, leaseMs: 5_000 };
+  const published: string[] = [];
+  const mine: Offers = {
+    ...offers,
+    find: () => offer,
+    assign: (to, run) => {
+      published.push(run);
+      offers.assign(to, run);
+    },
+  };
+  const take = async (input: Partial<AcceptInput>): Promise<string> => {
+    const { runId } = await acceptTestRun(database, { orgId, ...input }, { offers: mine });
+    return runId;
+  };
+  const told = { messageId: "told by its commit", message: saying([{ text: "hello" }]), durable: "later" } as const;
+  const first = await take(told);
+  expect(published).toEqual([]);
+  await take(told);
+  const second = await take({ durable: "at once" });
+  expect(published).toHaveLength(1);
+  callOut(fanOut, address);
+  await all.promise;
+  expect(heard).toEqual([first, second]);
 });
 
 test("what is recorded under the lease counts, and renewing makes it as long as any", async () => {

@@ -50,6 +50,8 @@ export type Offers = {
   readonly find: (orgId: string) => Offer | undefined;
   /** Tells it of the run (`assigned-run.ts`), which is on record under its lease. */
   readonly assign: (offer: Offer, run: string) => void;
+  /** The channel by which a NOTIFY tells it, in the transaction that writes the run; undefined where only `assign` can. */
+  readonly channelOf: (offer: Offer) => string | undefined;
 };
 
 /** Knows what workers offer, for a server that takes runs in. */
@@ -75,6 +77,7 @@ export const watchOffers = async (deps: { readonly fanOut: FanOut }): Promise<Of
       }
       return undefined;
     },
+    channelOf: ({ address }) => (deps.fanOut.byNotify ? assignedTo(address) : undefined),
     assign: ({ address }, run) => deps.fanOut.publish(assignedTo(address), run),
   };
 };

@@ -1,6 +1,6 @@
 import type { AuditEntry } from "@shaman/audit";
 import type { Db } from "@shaman/db";
-import { AppError, type JsonObject } from "@shaman/kernel";
+import { AppError, GONE, type JsonObject } from "@shaman/kernel";
 import type { FanOut } from "@shaman/queue";
 import { createArtifactIntake, type ArtifactStorage, type TakenChunk } from "./artifact-intake.ts";
 import { appendParts } from "./artifacts.ts";
@@ -235,9 +235,9 @@ export const createRunRecorder = (
     commitNow: () => {
       if (pending.events.length > 0) soon(0);
     },
-    abandon: () => intake.abandon(new Error("The run is not worked on here any more")),
+    abandon: () => intake.abandon(GONE),
     finish: async (outcome) => {
-      intake.abandon(new Error("The run ended before the artifact did"));
+      intake.abandon(GONE);
       clearTimers();
       await committing;
       clearTimers();

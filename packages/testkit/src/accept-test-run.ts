@@ -17,6 +17,7 @@ export const QUIET_QUEUE: JobQueue = {
 /** A fan-out that tells nobody. */
 export const QUIET_FAN_OUT: FanOut = {
   publish: () => undefined,
+  byNotify: false,
   subscribe: async () => undefined,
   onGap: () => undefined,
   close: async () => undefined,
