@@ -3,14 +3,22 @@ import { Redis } from "ioredis";
 import type { Socket } from "node:net";
 
 /**
- * What one turn of the event loop asks for leaves in one packet. ioredis's own way to do that (enableAutoPipelining) makes
- * an object of all its commands for each packet, and lets a packet wait until the one before it is answered.
+ * The first command of a turn of the event loop leaves at once, for a lone caller waits for it; all others of the turn leave
+ * in one packet. ioredis's own way to do that (enableAutoPipelining) makes an object of all its commands for each packet,
+ * and lets a packet wait until the one before it is answered.
  */
 class PacketRedis extends Redis {
+  #isFirstOfTurn = true;
+
   override sendCommand(...args: Parameters<Redis["sendCommand"]>): ReturnType<Redis["sendCommand"]> {
     // There is none before it connects.
     const stream: Socket | undefined = this.stream;
-    if (stream?.writableCorked === 0) {
+    if (this.#isFirstOfTurn) {
+      this.#isFirstOfTurn = false;
+      setImmediate(() => {
+        this.#isFirstOfTurn = true;
+      });
+    } else if (stream?.writableCorked === 0) {
       stream.cork();
       setImmediate(() => stream.uncork());
     }
