@@ -18,13 +18,13 @@ beforeAll(async () => {
 afterAll(() => database.close());
 
 /** Accepts a message while worker `w1` offers to begin runs. Gives what it is told, and what comes into the queue. */
-const accept = async (input: Partial<AcceptInput> = {}, channel?: string) => {
+const accept = async (input: Partial<AcceptInput> = {}) => {
   const told: string[] = [];
   const added: WakeUp[] = [];
   const offers: Offers = {
     find: () => ({ worker: "w1", address: "here", leaseMs: 5_000 }),
     assign: (_offer, run) => void told.push(run),
-    channelOf: () => channel,
+    channelOf: () => undefined,
   };
   const queue = { ...QUIET_QUEUE, add: async (wakeUp: WakeUp) => void added.push(wakeUp) };
   const accepted = await acceptTestRun(database, { orgId, ...input }, { offers, queue });
