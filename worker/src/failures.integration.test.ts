@@ -65,6 +65,8 @@ test("a run whose internal server dies each time is given up after five attempts
     await internal.kill("SIGKILL");
     await internal.start();
   }
+  // The first time it waits half a second.
+  await whenRow(scene.shaman.database, "SELECT 1 FROM run WHERE wake_at > now() + interval '2 seconds'");
   const task = await poisoned;
   expect(task.status).toMatchObject({
     state: "TASK_STATE_FAILED",

@@ -44,7 +44,7 @@ describe.each(BACKENDS)("kill -9 of each process while 50 runs are in flight, on
     const orders = Array.from({ length: RUNS }, (_, i) => `order-${i}`);
     const { tasks, seen, changed } = await killWhileOrdersRun(scene, { orders, kills: KILLS });
 
-    expect(new Set(tasks.map((task) => task.status.state))).toEqual(new Set(["TASK_STATE_COMPLETED"]));
+    expect(tasks.filter((task) => task.status.state !== "TASK_STATE_COMPLETED")).toEqual([]);
     expect(new Set(tasks.map((task) => task.id)).size).toBe(RUNS);
     expect(
       await database.inspect("SELECT count(*)::integer AS runs, count(DISTINCT state)::integer AS states FROM run"),

@@ -46,6 +46,7 @@ export class StopRun extends Error {
 /** Claims in a row without a finished step after which a run is given up. */
 const POISON_CLAIMS = 5;
 const UNREACHABLE_RETRY_MS = 1_000;
+/** After the first broken answer, and twice as long after each further one: an internal server in trouble costs runs no five claims in a row. */
 const BROKEN_RETRY_MS = 500;
 
 /**
@@ -195,7 +196,7 @@ const unreachable = (at: Recording, error: AppError): RunOutcome | Promise<RunOu
     });
   }
   const neverStarted = error.code === "agent_unavailable";
-  const delayMs = neverStarted ? UNREACHABLE_RETRY_MS : BROKEN_RETRY_MS;
+  const delayMs = neverStarted ? UNREACHABLE_RETRY_MS : BROKEN_RETRY_MS * 2 ** (at.run.barrenClaims - 1);
   return { kind: "parked", retryAt: new Date(Date.now() + delayMs), counts: neverStarted ? "nothing" : "claim" };
 };
 
