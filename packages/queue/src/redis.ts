@@ -8,21 +8,15 @@ import type { Socket } from "node:net";
  * and lets a packet wait until the one before it is answered.
  */
 class PacketRedis extends Redis {
-  #isFirstOfTurn = true;
-
   override sendCommand(...args: Parameters<Redis["sendCommand"]>): ReturnType<Redis["sendCommand"]> {
+    const answer = super.sendCommand(...args);
     // There is none before it connects.
     const stream: Socket | undefined = this.stream;
-    if (this.#isFirstOfTurn) {
-      this.#isFirstOfTurn = false;
-      setImmediate(() => {
-        this.#isFirstOfTurn = true;
-      });
-    } else if (stream?.writableCorked === 0) {
+    if (stream?.writableCorked === 0) {
       stream.cork();
       setImmediate(() => stream.uncork());
     }
-    return super.sendCommand(...args);
+    return answer;
   }
 }
 

@@ -46,7 +46,7 @@ export class StopRun extends Error {
 /** Claims in a row without a finished step after which a run is given up. */
 const POISON_CLAIMS = 5;
 const UNREACHABLE_RETRY_MS = 1_000;
-/** After the first broken answer, and twice as long after each further one: an internal server in trouble costs runs no five claims in a row. */
+/** After the first broken answer, and twice as long after each further one: a server in trouble is to cost a run few claims. */
 const BROKEN_RETRY_MS = 500;
 
 /**
