@@ -40,7 +40,7 @@ const givenServers = async (turns: readonly string[], after = "") => {
   let now = 0;
   const address = server.address() as AddressInfo;
   const callInternal = createInternalCaller({
-    minter: { mint: async ({ nonce }) => nonce ?? "none" },
+    minter: { mint: ({ nonce }) => nonce ?? "none" },
     connections,
     origin: `http://127.0.0.1:${address.port}`,
     clock: { now: () => now },

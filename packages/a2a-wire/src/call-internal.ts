@@ -45,7 +45,7 @@ export const createInternalCaller = (deps: {
     const { parentTaskId, depth, traceparent } = context;
     const path = `/a2a/v1/agents/${encodeURIComponent(agent)}`;
     const body = JSON.stringify({ jsonrpc: "2.0", id: rpcId, method: "SendStreamingMessage", params: { message } });
-    const token = await deps.minter.mint({
+    const token = deps.minter.mint({
       issuer: call.issuer,
       request: { method: "POST", path, body },
       context,

@@ -1,7 +1,7 @@
-import { randomBytes } from "node:crypto";
+import { createHmac, randomBytes } from "node:crypto";
 import { unwrap, type Clock } from "@shaman/kernel";
 import { testTokenContext } from "@shaman/testkit";
-import { SignJWT, UnsecuredJWT } from "jose";
+import { jwtVerify, SignJWT, UnsecuredJWT } from "jose";
 import { describe, expect, test } from "vitest";
 import { parseInternalJwtKeys, type InternalJwtKeys } from "./internal-jwt-keys.ts";
 import type { UseJti } from "./jti-store.ts";
@@ -34,8 +34,8 @@ const context = testTokenContext({ leaseEpoch: 3, attemptsLeft: 2, deadline: NOW
 
 const request = { method: "POST", path: "/a2a/v1/agents/ProcessOrder", body: '{"a":1}' };
 
-const mint = async (kid = "a", atMs = NOW_MS) => {
-  const minter = await createTokenMinter({ keys: keysOf(kid), clock: clockAt(atMs) });
+const mint = (kid = "a", atMs = NOW_MS) => {
+  const minter = createTokenMinter({ keys: keysOf(kid), clock: clockAt(atMs) });
   return minter.mint({ issuer: "shaman-public-server", request, context });
 };
 
@@ -61,15 +61,17 @@ const signed = (payload: Record<string, unknown>, header: { alg?: string; kid?: 
     .sign(secretOf.get("a") ?? randomBytes(32));
 };
 
+const encode = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString("base64url");
+
 const codeOf = async (token: string | Promise<string>, req = request, atMs = NOW_MS): Promise<string> => {
-  const result = await (await verifierAt(atMs)).verify(await token, req);
+  const result = await verifierAt(atMs).verify(await token, req);
   return result.ok ? "ok" : result.error.code;
 };
 
 describe("an internal token", () => {
   test("is accepted once for the request it was minted for, and carries its context", async () => {
-    const verifier = await verifierAt(NOW_MS);
-    const token = await mint();
+    const verifier = verifierAt(NOW_MS);
+    const token = mint();
     expect(unwrap(await verifier.verify(token, request)).context).toEqual(context);
     const again = await verifier.verify(token, request);
     expect(again.ok ? "ok" : again.error.code).toBe("internal_token_invalid");
@@ -87,8 +89,8 @@ describe("an internal token", () => {
 
   test("binds the same body given as bytes or as text", async () => {
     expect(await codeOf(mint(), { ...request, body: Buffer.from(request.body).toString() })).toBe("ok");
-    const verifier = await verifierAt(NOW_MS);
-    expect((await verifier.verify(await mint(), { ...request, body: Buffer.from(request.body) })).ok).toBe(true);
+    const verifier = verifierAt(NOW_MS);
+    expect((await verifier.verify(mint(), { ...request, body: Buffer.from(request.body) })).ok).toBe(true);
   });
 
   test("is accepted until 5 seconds after its expiry, not longer", async () => {
@@ -155,16 +157,57 @@ describe("an internal token", () => {
     }
   });
 
+  test("is one for whoever reads the standard", async () => {
+    const { payload, protectedHeader } = await jwtVerify(mint(), secretOf.get("a") ?? randomBytes(32), {
+      algorithms: ["HS256"],
+      issuer: "shaman-public-server",
+      audience: "shaman-internal-server",
+      currentDate: new Date(NOW_MS),
+    });
+    expect(protectedHeader).toEqual({ alg: "HS256", typ: "JWT", kid: "a" });
+    expect(payload).toMatchObject({ context, bh: bodyHash(request.body) });
+  });
+
+  test("is refused when it was changed or cut, or has a header that wants more than is understood", async () => {
+    const [header = "", payload = "", mac = ""] = mint().split(".");
+    expect(await codeOf(`${header}.${payload}.${mac}`)).toBe("ok");
+    const raised = encode({ ...claims(), context: { ...context, depth: 1 } });
+    const renamed = encode({ alg: "HS256", kid: "a" });
+    const last = mac.endsWith("A") ? "B" : "A";
+    const changed = [
+      `${header}.${raised}.${mac}`,
+      `${renamed}.${payload}.${mac}`,
+      `${header}.${payload}.${mac.slice(0, -1)}${last}`,
+      `${header}.${payload}.${mac.slice(0, -1)}`,
+      `${header}.${payload}.${mac}A`,
+      `${header}.${payload}.`,
+      `${header}.${payload}`,
+      `.${payload}.${mac}`,
+      `${header}..${mac}`,
+      `${header}.${payload}.${mac}.${mac}`,
+    ];
+    for (const token of changed) expect([token, await codeOf(token)]).toEqual([token, "internal_token_invalid"]);
+    const critical = new SignJWT(claims())
+      .setProtectedHeader({ alg: "HS256", kid: "a", crit: ["exp"], exp: 1 })
+      .sign(secretOf.get("a") ?? randomBytes(32), { crit: { exp: true } });
+    expect(await codeOf(critical)).toBe("internal_token_invalid");
+    const noObject = `${header}.${encode("text")}`;
+    const key = secretOf.get("a") ?? randomBytes(32);
+    expect(await codeOf(`${noObject}.${createHmac("sha256", key).update(noObject).digest("base64url")}`)).toBe(
+      "internal_token_invalid",
+    );
+  });
+
   test("of either key is accepted during a rotation, of a retired key no more", async () => {
-    const token = await mint("old");
-    expect((await (await verifierAt(NOW_MS, onceStore(), ["new", "old"])).verify(token, request)).ok).toBe(true);
-    expect((await (await verifierAt(NOW_MS, onceStore(), ["new"])).verify(token, request)).ok).toBe(false);
+    const token = mint("old");
+    expect((await verifierAt(NOW_MS, onceStore(), ["new", "old"]).verify(token, request)).ok).toBe(true);
+    expect((await verifierAt(NOW_MS, onceStore(), ["new"]).verify(token, request)).ok).toBe(false);
   });
 
   test("uses up its id only when everything else is right", async () => {
     const seen: string[] = [];
-    const verifier = await verifierAt(NOW_MS, async ({ jti }) => (seen.push(jti), "fresh"));
-    const token = await mint();
+    const verifier = verifierAt(NOW_MS, async ({ jti }) => (seen.push(jti), "fresh"));
+    const token = mint();
     await verifier.verify(token, { ...request, body: "other" });
     expect(seen).toEqual([]);
     await verifier.verify(token, request);
@@ -172,8 +215,8 @@ describe("an internal token", () => {
   });
 
   test("cannot be accepted while the store of used ids is away: that is an operational error, not a refusal", async () => {
-    const verifier = await verifierAt(NOW_MS, () => Promise.reject(new Error("connection refused")));
-    await expect(verifier.verify(await mint(), request)).rejects.toMatchObject({
+    const verifier = verifierAt(NOW_MS, () => Promise.reject(new Error("connection refused")));
+    await expect(verifier.verify(mint(), request)).rejects.toMatchObject({
       code: "token_store_unavailable",
       kind: "operational",
       retryAfterMs: 1_000,
@@ -182,19 +225,19 @@ describe("an internal token", () => {
 
   test("is remembered as used until nobody would accept it any more", async () => {
     const uses: number[] = [];
-    const verifier = await verifierAt(NOW_MS, async ({ expiresAtMs }) => (uses.push(expiresAtMs), "fresh"));
-    await verifier.verify(await mint(), request);
+    const verifier = verifierAt(NOW_MS, async ({ expiresAtMs }) => (uses.push(expiresAtMs), "fresh"));
+    await verifier.verify(mint(), request);
     expect(uses).toEqual([NOW_MS + 305_000]);
   });
 
   describe("that names a server", () => {
     const mintFor = async (nonce: string, atMs = NOW_MS): Promise<string> => {
-      const minter = await createTokenMinter({ keys: keysOf("a"), clock: clockAt(atMs) });
+      const minter = createTokenMinter({ keys: keysOf("a"), clock: clockAt(atMs) });
       return minter.mint({ issuer: "shaman-public-server", request, context, nonce });
     };
 
     test("is accepted by it, once, without the store", async () => {
-      const verifier = await verifierAt(NOW_MS, () => Promise.reject(new Error("not to be asked")));
+      const verifier = verifierAt(NOW_MS, () => Promise.reject(new Error("not to be asked")));
       const token = await mintFor(NONCE);
       expect((await verifier.verify(token, request)).ok).toBe(true);
       const again = await verifier.verify(token, request);
@@ -203,7 +246,7 @@ describe("an internal token", () => {
 
     test("is refused by every other, which leaves it unused, and so is a forged name", async () => {
       const seen: string[] = [];
-      const verifier = await verifierAt(NOW_MS, async ({ jti }) => (seen.push(jti), "fresh"));
+      const verifier = verifierAt(NOW_MS, async ({ jti }) => (seen.push(jti), "fresh"));
       const other = await verifier.verify(await mintFor("m".repeat(29)), request);
       expect(other.ok ? "ok" : other.error.code).toBe("internal_token_misdirected");
       expect(seen).toEqual([]);
@@ -217,7 +260,7 @@ describe("an internal token", () => {
         "internal_token_invalid",
       );
       let now = NOW_MS;
-      const verifier = await createTokenVerifier({
+      const verifier = createTokenVerifier({
         keys: keysOf("a"),
         clock: { now: () => now },
         useJti: onceStore(),

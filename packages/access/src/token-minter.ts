@@ -1,8 +1,7 @@
 import { hash } from "node:crypto";
 import { randomText, type Clock } from "@shaman/kernel";
-import { CompactSign } from "jose";
 import type { InternalJwtKeys } from "./internal-jwt-keys.ts";
-import { importHmacKey } from "./hmac-key.ts";
+import { hs256Key } from "./hs256.ts";
 import {
   MAX_TOKEN_LIFETIME_SECONDS,
   NONCE_LIFETIME_SECONDS,
@@ -22,21 +21,14 @@ export type MintInput = {
   readonly nonce?: string;
 };
 
-export type TokenMinter = { readonly mint: (input: MintInput) => Promise<string> };
+export type TokenMinter = { readonly mint: (input: MintInput) => string };
 
 /** What `bh` holds: base64url of the SHA-256 of the raw body. */
 export const bodyHash = (body: string | Uint8Array): string => hash("sha256", body, "base64url");
 
-const encoder = new TextEncoder();
-
-/** Makes internal tokens with the first key, which is imported once. Each token is good for one request. */
-export const createTokenMinter = async (deps: {
-  readonly keys: InternalJwtKeys;
-  readonly clock: Clock;
-}): Promise<TokenMinter> => {
-  const [signing] = deps.keys;
-  const key = await importHmacKey(signing.key);
-  const header = { alg: "HS256", typ: "JWT", kid: signing.kid };
+/** Makes internal tokens with the first key. Each token is good for one request. */
+export const createTokenMinter = (deps: { readonly keys: InternalJwtKeys; readonly clock: Clock }): TokenMinter => {
+  const key = hs256Key(deps.keys[0]);
   return {
     mint: ({ issuer, request, context, lifetimeSeconds = MAX_TOKEN_LIFETIME_SECONDS, nonce }) => {
       const longest = nonce === undefined ? MAX_TOKEN_LIFETIME_SECONDS : NONCE_LIFETIME_SECONDS;
@@ -53,7 +45,7 @@ export const createTokenMinter = async (deps: {
         bh: bodyHash(request.body),
         context,
       };
-      return new CompactSign(encoder.encode(JSON.stringify(claims))).setProtectedHeader(header).sign(key);
+      return key.sign(JSON.stringify(claims));
     },
   };
 };
