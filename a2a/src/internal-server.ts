@@ -27,6 +27,7 @@ import {
   type JsonObject,
   type Result,
 } from "@shaman/kernel";
+import type { EngineEvent } from "@shaman/engine";
 import { createExternalDirectory, createHealthRecorder } from "@shaman/external";
 import { createOutbound } from "@shaman/outbound";
 import { openRedis } from "@shaman/queue";
@@ -90,7 +91,7 @@ export const buildInternalServer = async (config: InternalConfig, catalogue: Cat
   const useJti =
     redis === undefined ? createPostgresJtiStore({ db }) : createRedisJtiStore({ redis, clock: systemClock });
   const nonce = randomText(29);
-  const verifier = await createTokenVerifier({ keys: config.jwt.keys, clock: systemClock, useJti, nonce });
+  const verifier = createTokenVerifier({ keys: config.jwt.keys, clock: systemClock, useJti, nonce });
   const outbound = createOutbound(config.outbound);
   const stdioServers = openStdioServers(config.stdio, catalogue, log);
   const mcp = createMcpTools({
@@ -101,7 +102,7 @@ export const buildInternalServer = async (config: InternalConfig, catalogue: Cat
     catalogue: stdioServers.open,
   });
   metrics.gauge("shaman_mcp_sessions", "Open sessions with MCP servers", mcp.openSessions);
-  const minter = await createTokenMinter({ keys: config.jwt.keys, clock: systemClock });
+  const minter = createTokenMinter({ keys: config.jwt.keys, clock: systemClock });
   // A waiting parent holds a connection, so the number of these bounds how many calls are under way at once.
   const connections = openAgentConnections({ connections: CHILD_CONNECTIONS });
   const watcher = await createRunWatcher({ db, fanOut, channel: "goingOn", onError });
@@ -203,18 +204,21 @@ const handle = async (deps: HandlerDeps, request: FastifyRequest, reply: Fastify
   });
   deps.stopping.addEventListener("abort", stop);
   const { signal } = closed;
-  const events = executeTask(deps, { context: claims.context, contextId, message: params.message, signal });
-  const envelopes = async function* (): AsyncGenerator<string, void, undefined> {
+  const envelopes = async function* (events: AsyncIterable<EngineEvent>): AsyncGenerator<string, void, undefined> {
     const working = { id: taskId, contextId, status: { state: "TASK_STATE_WORKING" } };
     yield JSON.stringify({ jsonrpc: "2.0", id, result: { task: working } });
     for await (const event of events) {
       for (const result of toStreamJson(ids, event)) yield JSON.stringify({ jsonrpc: "2.0", id, result });
     }
   };
-  await writeEventStream(reply.raw, envelopes(), { [NONCE_HEADER]: deps.nonce }).catch((error: unknown) => {
+  try {
+    const events = await executeTask(deps, { context: claims.context, contextId, message: params.message, signal });
+    await writeEventStream(reply.raw, envelopes(events), { [NONCE_HEADER]: deps.nonce });
+  } catch (error) {
     // Whoever closed the stream stopped the execution on purpose; anything else breaks it off, and the worker sees that.
+    if (!reply.raw.headersSent) reply.raw.destroy();
     if (!signal.aborted) deps.log.error("task_broken_off", error, { taskId, runId: claims.context.runId });
-  });
+  }
 };
 
 const authorize = async (

@@ -88,6 +88,7 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
     watcher,
     offers,
     calls,
+    callsUnderWay: calls.of,
     agents,
     authenticator,
     organizations,

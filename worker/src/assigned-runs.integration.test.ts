@@ -3,6 +3,7 @@ import {
   findBrokenPromises,
   startOrderScene,
   startRedis,
+  whenRow,
   whenSeen,
   type OrderScene,
   type RedisServer,
@@ -15,12 +16,22 @@ describe.each(BACKENDS)("runs that are assigned to a worker, on %s", (backend) =
   let scene: OrderScene;
   let redis: RedisServer | undefined;
   const gate = Promise.withResolvers<void>();
+  // Orders of which the model was asked while their run was not on record.
+  const tooEarly: string[] = [];
+  const lookUp = async (order: string): Promise<void> => {
+    const text =
+      "SELECT 1 FROM message m JOIN run r ON r.id = m.run_id WHERE starts_with(m.content->'parts'->0->>'text', $1)";
+    if ((await scene.shaman.database.inspect(text, [order])).length === 0) tooEarly.push(order);
+  };
   beforeAll(async () => {
     redis = backend === "redis" ? await startRedis() : undefined;
     scene = await startOrderScene({
       ...(redis !== undefined && { redisUrl: redis.url }),
       env: { WORKER_CONCURRENCY: String(SLOTS) },
-      reply: ({ order }) => ({ text: ["done"], ...(order.startsWith("order-held") && { before: gate.promise }) }),
+      reply: ({ order }) => ({
+        text: ["done"],
+        before: order.startsWith("order-held") ? gate.promise : lookUp(order),
+      }),
     });
   });
   afterAll(async () => {
@@ -55,8 +66,55 @@ describe.each(BACKENDS)("runs that are assigned to a worker, on %s", (backend) =
       return run;
     });
 
+  const slotsUsed = async (): Promise<number> => {
+    const metrics = await fetch(`${scene.shaman.workerUrl}/metrics`);
+    return Number(/^shaman_worker_slots_used (\d+)$/m.exec(await metrics.text())?.[1]);
+  };
+
   test("an idle worker gets a run as it is accepted", async () => {
     expect(await whenAssigned()).toBeDefined();
+  });
+
+  /** Sends an order whose intake takes until a worker that is told of it before that has begun. */
+  const sendSlowly = async (order: string) => {
+    const { database } = scene.shaman;
+    const letGo = await database.holdWrites("message");
+    const answer = scene.send(order);
+    try {
+      const waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+      await whenRow(database, waits);
+      const slots = backend === "redis" ? 1 : 0;
+      await whenSeen("what is prepared meanwhile", async () => (await slotsUsed()) === slots || undefined);
+    } finally {
+      await letGo();
+    }
+    return answer;
+  };
+
+  test("one that is told of a run while it is written asks no model before it is on record", async () => {
+    await whenAssigned();
+    expect((await sendSlowly("order-slow")).status.state).toBe("TASK_STATE_COMPLETED");
+    expect([scene.modelCalls.get("order-slow"), tooEarly]).toEqual([1, []]);
+  });
+
+  test("a repeat of a message is answered from the first, and occupies no worker", async () => {
+    await whenAssigned();
+    const first = await scene.send("order-twice");
+    expect(await scene.send("order-twice")).toEqual(first);
+    expect(scene.modelCalls.get("order-twice")).toBe(1);
+    await whenSeen("no slot in use", async () => (await slotsUsed()) === 0 || undefined);
+    expect(scene.shaman.processes.worker.output()).not.toContain("run_abandoned");
+  });
+
+  test("one that cannot reach the agents tries again, whether the run was on record by then or not", async () => {
+    const { internal, worker } = scene.shaman.processes;
+    await whenAssigned();
+    await internal.kill("SIGKILL");
+    const answer = sendSlowly("order-unreachable");
+    await whenSeen("a try", async () => worker.output().includes("agent_broken_off") || undefined);
+    await internal.start();
+    expect((await answer).status.state).toBe("TASK_STATE_COMPLETED");
+    expect(worker.output()).not.toContain("run_abandoned");
   });
 
   test("one without a slot for it passes it on to the queue, and none is lost, doubled or begun beyond the slots", async () => {

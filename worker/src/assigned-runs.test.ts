@@ -8,7 +8,7 @@ import { takeAssignedRuns } from "./assigned-runs.ts";
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
-const run = (runId: string, { orgId = "a", ageMs = 0 } = {}): string =>
+const run = (runId: string, { orgId = "a", ageMs = 0, announced = false } = {}): string =>
   JSON.stringify({
     orgId,
     runId,
@@ -23,8 +23,9 @@ const run = (runId: string, { orgId = "a", ageMs = 0 } = {}): string =>
     traceparent: null,
     holder: "w:1",
     priority: 2,
-    at: new Date(Date.now() - ageMs).toISOString(),
-    deadline: new Date(Date.now() + 60_000).toISOString(),
+    announced,
+    at: Date.now() - ageMs,
+    deadline: Date.now() + 60_000,
     limits: {},
     message: { parts: [] },
   });
@@ -40,6 +41,8 @@ const given = async ({ releases = true, isOurs = true }: { releases?: boolean; i
   };
   const offers: Offers = await watchOffers({ fanOut });
   const begun: string[] = [];
+  const withdrawn: string[] = [];
+  let onRecord = isOurs;
   const added: WakeUp[] = [];
   const errors: unknown[] = [];
   let hasSlot = true;
@@ -48,7 +51,7 @@ const given = async ({ releases = true, isOurs = true }: { releases?: boolean; i
     // `together` gives whatever the work it is handed gives; the only work here is a release.
     db: {
       together: async () => releases,
-      batch: async () => [{ rows: isOurs ? [{ id: "run_old" }] : [], rowCount: 1 }],
+      batch: async () => [{ rows: onRecord ? [{ id: "run_old" }] : [], rowCount: 1 }],
     } as unknown as Db,
     fanOut,
     queue: { add: async (wakeUp) => void added.push(wakeUp) },
@@ -62,6 +65,7 @@ const given = async ({ releases = true, isOurs = true }: { releases?: boolean; i
     worker: "w",
     leaseMs: 30_000,
     workOn: async ({ runId }: LeasedRun, { leaseMs }) => void begun.push(`${runId} for ${leaseMs} ms`),
+    withdraw: (runId) => void withdrawn.push(runId),
     onError: (error) => void errors.push(error),
   });
   const assign = (text: string, orgId = "a"): boolean => {
@@ -73,7 +77,18 @@ const given = async ({ releases = true, isOurs = true }: { releases?: boolean; i
     hasSlot = false;
     closedTo = to;
   };
-  return { assigned, assign, begun, added, errors, close, offers, goDeaf: () => void (isDeaf = true) };
+  return {
+    assigned,
+    assign,
+    begun,
+    withdrawn,
+    added,
+    errors,
+    close,
+    offers,
+    goDeaf: () => void (isDeaf = true),
+    comeOnRecord: () => void (onRecord = true),
+  };
 };
 
 const settle = () => vi.advanceTimersByTimeAsync(1);
@@ -101,6 +116,30 @@ test("queues nothing whose lease is gone: somebody else has the run", async () =
   assign(run("run_1"));
   await settle();
   expect(added).toEqual([]);
+});
+
+test("passes on what was announced once it is on record, and forgets what does not come on record", async () => {
+  const { assigned, assign, added, close, comeOnRecord, errors } = await given({ isOurs: false });
+  close([]);
+  assign(run("run_1", { announced: true }));
+  await settle();
+  expect(added).toEqual([]);
+  comeOnRecord();
+  await assigned.close();
+  expect([added, errors]).toMatchObject([[{ jobId: "run_1-1" }], []]);
+  const never = await given({ isOurs: false });
+  never.close([]);
+  never.assign(run("run_2", { announced: true }));
+  await never.assigned.close();
+  expect([never.added, never.errors]).toEqual([[], []]);
+});
+
+test("stops what is withdrawn", async () => {
+  const { assign, begun, withdrawn, offers } = await given();
+  const offer = offers.find("a");
+  assign(run("run_1", { announced: true }));
+  if (offer !== undefined) offers.withdraw(offer, "run_1");
+  expect([begun, withdrawn]).toEqual([["run_1 for 5000 ms"], ["run_1"]]);
 });
 
 test("offers again as long as it lives, and no more from when it closes, but passes on what is on its way", async () => {

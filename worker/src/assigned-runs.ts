@@ -5,6 +5,7 @@ import type { FanOut, JobQueue } from "@shaman/queue";
 import {
   ASSIGNED_LEASE_MS,
   callOut,
+  isOnRecord,
   OFFER_MS,
   onAssigned,
   releaseRun,
@@ -33,6 +34,8 @@ export const takeAssignedRuns = async (deps: {
   readonly worker: string;
   readonly leaseMs: number;
   readonly workOn: (run: LeasedRun, lease: { readonly leaseMs: number }) => Promise<void>;
+  /** Stops the work on a run that was announced and will not come on record. */
+  readonly withdraw: (runId: string) => void;
   readonly onError: (error: unknown) => void;
 }): Promise<{ readonly close: () => Promise<void> }> => {
   const { db, fanOut, queue, jobs, worker } = deps;
@@ -49,6 +52,7 @@ export const takeAssignedRuns = async (deps: {
 
   const passOn = async (run: LeasedRun): Promise<void> => {
     try {
+      if (run.announced && !(await isOnRecord(db, run))) return;
       if (await releaseRun(db, run)) await queue.add(wakeUpOf(run));
     } catch (error) {
       // The sweep wakes the run: soon where it still has its lease, else when it has waited long in the queue.
@@ -77,6 +81,7 @@ export const takeAssignedRuns = async (deps: {
     run: (assigned) => {
       if (!jobs.begin(assigned.run.orgId, () => start(assigned))) refuse(assigned.run);
     },
+    withdrawn: deps.withdraw,
     heard: () => tell(jobs.closedTo()),
   });
   callOut(fanOut, address);

@@ -30,9 +30,9 @@ const given = (renews: (runId: string) => boolean = () => true, { leaseMs = 30_0
   });
   onTestFinished(held.close);
   const stopped: string[] = [];
-  const add = (runId: string, leaseMs: number, epoch = 1): HeldRun => {
+  const add = (runId: string, leaseMs: number, { epoch = 1, announced = false } = {}): HeldRun => {
     const run = {
-      lease: { orgId: "org", runId, epoch },
+      lease: { orgId: "org", runId, epoch, announced },
       leaseMs,
       stop: (why: unknown) => void stopped.push(String(why)),
     };
@@ -56,6 +56,25 @@ test("a short lease is renewed within a second, a long one when a third of it is
   expect(renewed.slice(1).flat().toSorted()).toEqual(["long", "short"]);
   await pass(60_000);
   expect(stopped).toEqual([]);
+});
+
+test("what was announced is not asked for before it had time to come on record", async () => {
+  for (const [leaseMs, lease] of [
+    [30_000, 5_000],
+    [2_000, 2_000],
+  ] as const) {
+    const renewMs = leaseMs / 4;
+    const { held, add, renewed, stopped } = given(() => true, { leaseMs, renewMs });
+    await pass(Math.min(1_000, renewMs) - 1);
+    add("announced", lease, { announced: true });
+    await pass(lease / 5);
+    expect(renewed).toEqual([]);
+    await pass(lease / 2);
+    expect(renewed[0]).toEqual(["announced"]);
+    await pass(lease);
+    expect(stopped).toEqual([]);
+    held.close();
+  }
 });
 
 test("a run whose lease could not be renewed is stopped as it ends, the shorter one first", async () => {
@@ -102,8 +121,8 @@ test.each([
 
 test("what ends of an earlier lease takes nothing from a later one of the same run", async () => {
   const { held, add } = given();
-  const first = add("run", 5_000, 1);
-  const second = add("run", 30_000, 2);
+  const first = add("run", 5_000);
+  const second = add("run", 30_000, { epoch: 2 });
   held.remove(first);
   expect(held.find("run")).toBe(second);
   held.remove(second);

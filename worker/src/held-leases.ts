@@ -3,7 +3,7 @@ import { renewLeases, type LeasedRun } from "@shaman/runs";
 import type { Logger } from "@shaman/telemetry";
 
 export type HeldRun = {
-  readonly lease: Pick<LeasedRun, "orgId" | "runId" | "epoch">;
+  readonly lease: Pick<LeasedRun, "orgId" | "runId" | "epoch" | "announced">;
   /** Stops the work: the lease is gone, or somebody wants it to stop. */
   readonly stop: (reason: unknown) => void;
   /** How long the lease lasts that it has now. */
@@ -84,8 +84,10 @@ export const createHeldLeases = (deps: {
     add: (run) => {
       const now = performance.now();
       // A lease that is shorter than others is an assigned run's, and made as long as them at once.
-      const dueAt = run.leaseMs < deps.leaseMs ? now : now + renewMs;
-      held.set(run.lease.runId, { run, until: now + run.leaseMs, dueAt });
+      const dueIn = run.leaseMs < deps.leaseMs ? 0 : renewMs;
+      // What is not on record yet cannot be renewed; until the look after that there is time for its intake.
+      const earliest = run.lease.announced ? lookMs + run.leaseMs / 5 : 0;
+      held.set(run.lease.runId, { run, until: now + run.leaseMs, dueAt: now + Math.max(dueIn, earliest) });
     },
     remove: (run) => {
       if (held.get(run.lease.runId)?.run === run) held.delete(run.lease.runId);

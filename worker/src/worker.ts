@@ -82,7 +82,7 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
       : createRedisFanOut({ name, onError, url: config.redis.url });
   // A run holds a connection as long as it takes; one that waited for another's would have an old token.
   const connections = openAgentConnections({ connections: Math.max(256, config.worker.concurrency) });
-  const minter = await createTokenMinter({ keys: config.jwt.keys, clock: systemClock });
+  const minter = createTokenMinter({ keys: config.jwt.keys, clock: systemClock });
   const callInternal = createInternalCaller({
     minter,
     connections,
@@ -183,6 +183,7 @@ export const startWorker = async (config: WorkerConfig): Promise<Worker> => {
     worker,
     leaseMs: config.worker.leaseMs,
     workOn: (run, lease) => workOn(runDeps, run, lease),
+    withdraw: (runId) => held.find(runId)?.stop(new StopRun("withdrawn")),
     onError: (error) => log.error("run_not_passed_on", error),
   });
   every("repositories", DUE_POLL_MS, { ...periodic, work: () => enqueueDueRepositories({ db, queue }) });

@@ -89,7 +89,7 @@ beforeAll(async () => {
   const jwt = parseInternalJwtKeys(`test:${"A".repeat(43)}`);
   if (!jwt.ok) throw new Error(jwt.error);
   const connections = openAgentConnections({ connections: 1 });
-  const minter = await createTokenMinter({ keys: jwt.value, clock: systemClock });
+  const minter = createTokenMinter({ keys: jwt.value, clock: systemClock });
   base = {
     db,
     watcher,
@@ -198,7 +198,7 @@ const attempt = async (
     signal: stop.signal,
   };
   try {
-    for await (const event of executeTask({ ...base, openTools }, input)) {
+    for await (const event of await executeTask({ ...base, openTools }, input)) {
       if (until(event)) break;
       events.push(event);
       if (event.type === "step") recorder.step("Clerk", run.rootTaskId, event.step);

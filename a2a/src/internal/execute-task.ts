@@ -1,8 +1,15 @@
 import type { TokenContext } from "@shaman/access";
 import type { AgentDefinition } from "@shaman/agents";
 import type { Db } from "@shaman/db";
-import { fullNameOf, messageText, runAgent, type EngineDeps, type EngineEvent } from "@shaman/engine";
-import { publicMessageOf, userError, type AppError, type JsonObject } from "@shaman/kernel";
+import {
+  fullNameOf,
+  messageText,
+  runAgent,
+  type EngineDeps,
+  type EngineEvent,
+  type RunAgentInput,
+} from "@shaman/engine";
+import { err, ok, publicMessageOf, userError, type AppError, type JsonObject, type Result } from "@shaman/kernel";
 import { costUsd, resolveModels, withListedPrices, type ResolveModelDeps } from "@shaman/llm";
 import {
   findSharedValue,
@@ -10,6 +17,7 @@ import {
   loadMemory,
   loadSteps,
   startStep,
+  whenOnRecord,
   whenStepRecorded,
   whenValueShared,
   type RunWatcher,
@@ -42,28 +50,51 @@ export type ExecuteTaskInput = {
   readonly signal: AbortSignal;
 };
 
-/** Runs the task that a verified token names, from where its recorded steps end. Its last event tells how it ended. */
-export async function* executeTask(
+type Prepared = Pick<RunAgentInput, "definition" | "modelName" | "toolOutputBytes" | "lineage"> & {
+  readonly engine: EngineDeps;
+};
+
+/**
+ * Makes the task ready that a verified token names, and waits until its run is on record. The events run it as they are
+ * asked for, from where its recorded steps end; the last one tells how it ended.
+ */
+export const executeTask = async (
   deps: ExecuteTaskDeps,
   input: ExecuteTaskInput,
-): AsyncGenerator<EngineEvent, void, undefined> {
-  const { context, contextId, message, signal } = input;
-  const { tenantId: orgId, taskId, commit } = context;
+): Promise<AsyncGenerator<EngineEvent, void, undefined>> => {
+  const { context, message, signal } = input;
+  const { tenantId: orgId, taskId, runId } = context;
+  const prepared = await prepare(deps, input);
+  if (context.announced === true) await whenOnRecord(deps.watcher, { orgId, runId }, signal);
+  if (!prepared.ok) return onlyFailed(prepared.error);
+  const { engine, ...agent } = prepared.value;
+  return runAgent(engine, {
+    ...agent,
+    taskId,
+    message,
+    memory: agent.definition.memory === "context" ? await memoryOf(deps.db, { orgId, taskId }) : [],
+    // The first holder of a lease is the first to work on the run: nothing can be recorded yet.
+    recorded: context.leaseEpoch === 1 ? [] : await loadSteps(deps.db, { orgId, taskId }),
+    budget: context.budget,
+    deadline: context.deadline,
+    leaseEpoch: context.leaseEpoch,
+    parent: context.parentTaskId === undefined ? undefined : { attemptsLeft: context.attemptsLeft },
+    signal,
+  });
+};
+
+/** What can be done before the run is on record: nothing here asks for its rows. */
+const prepare = async (deps: ExecuteTaskDeps, { context, contextId }: ExecuteTaskInput): Promise<Result<Prepared>> => {
+  const { tenantId: orgId, commit } = context;
   const colon = context.agent.indexOf(":");
   const pinned = { orgId, repositoryId: context.agent.slice(0, colon), commit, name: context.agent.slice(colon + 1) };
   const resolved = await deps.agents.resolvePinned(pinned);
-  if (!resolved.ok) {
-    yield failed(resolved.error);
-    return;
-  }
+  if (!resolved.ok) return resolved;
   const { definition, repositoryId } = resolved.value;
   const settings = (await deps.organizations.byId(orgId))?.settings ?? defaultSettings;
   const models = modelsNamed(settings, definition.model);
   const [modelName] = models ?? [];
-  if (models === undefined || modelName === undefined) {
-    yield failed(modelNotSet(definition));
-    return;
-  }
+  if (models === undefined || modelName === undefined) return err(modelNotSet(definition));
   const { script } = definition;
   const model = await resolveModels(deps.models, {
     orgId,
@@ -72,10 +103,7 @@ export async function* executeTask(
     cache: { ...settings.modelCache, ...definition.cache },
     ...(script !== undefined && { script: { text: script.text, fileName: script.file } }),
   });
-  if (!model.ok) {
-    yield failed(model.error);
-    return;
-  }
+  if (!model.ok) return model;
   const prices = withListedPrices(settings.prices);
   const engine: EngineDeps = {
     model: model.value,
@@ -84,23 +112,14 @@ export async function* executeTask(
     calls: await createAgentCalls(deps, { context, contextId, agent: resolved.value }),
     ...recordOf(deps, context),
   };
-  yield* runAgent(engine, {
-    taskId,
+  return ok({
+    engine,
     definition,
     modelName,
-    message,
-    memory: definition.memory === "context" ? await memoryOf(deps.db, { orgId, taskId }) : [],
-    // The first holder of a lease is the first to work on the run: nothing can be recorded yet.
-    recorded: context.leaseEpoch === 1 ? [] : await loadSteps(deps.db, { orgId, taskId }),
-    budget: context.budget,
-    deadline: context.deadline,
-    leaseEpoch: context.leaseEpoch,
     toolOutputBytes: settings.run.toolOutputBytes,
     lineage: [...context.ancestors, fullNameOf({ repositoryId, path: definition.path })],
-    parent: context.parentTaskId === undefined ? undefined : { attemptsLeft: context.attemptsLeft },
-    signal,
   });
-}
+};
 
 /** What of the run's record the engine reads, and the one thing it writes: that a step begins. */
 const recordOf = (
@@ -136,12 +155,8 @@ const memoryOf = async (db: Db, task: { readonly orgId: string; readonly taskId:
   }));
 };
 
-const failed = (error: AppError): EngineEvent => ({
-  type: "failed",
-  failure: {
-    code: error.code,
-    message: error.message,
-    publicMessage: publicMessageOf(error),
-    retryable: error.kind === "operational",
-  },
-});
+async function* onlyFailed(error: AppError): AsyncGenerator<EngineEvent, void, undefined> {
+  const { code, message } = error;
+  const failure = { code, message, publicMessage: publicMessageOf(error), retryable: error.kind === "operational" };
+  yield { type: "failed", failure };
+}

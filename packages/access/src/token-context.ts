@@ -51,6 +51,8 @@ export const tokenContext = z.object({
   /** Full names of the agents that led here, the root first; depth and cycles are decided by it. */
   ancestors: z.array(z.string().min(1).max(512)).max(64),
   traceparent: z.string().max(128).optional(),
+  /** The run may not be on record yet: nothing but preparations before it is. */
+  announced: z.boolean().optional(),
 });
 export type TokenContext = z.output<typeof tokenContext>;
 

@@ -13,6 +13,8 @@ export type AcceptDeps = {
   readonly queue: JobQueue;
   /** Workers that would begin a run at once; without them each run goes through the queue. */
   readonly offers?: Offers;
+  /** Calls of an organization that this server has under way, the one that is taken in among them. */
+  readonly callsUnderWay?: (orgId: string) => number;
   /** Told when a recorded run could not be put into the queue; the sweep will. */
   readonly onEnqueueFailed: (error: Error, runId: string) => void;
 };
@@ -137,12 +139,14 @@ export const acceptMessage = async (deps: AcceptDeps, input: AcceptInput): Promi
     ip: input.ip,
   });
   const message = { ...input.message, taskId, contextId };
-  const offer = input.spendIsLimited ? undefined : deps.offers?.find(input.orgId);
-  const assigned = offer && assignmentOf(offer, input, { runId, taskId, contextId, at, message });
   const durable = input.durable ?? "at once";
+  const offer = input.spendIsLimited ? undefined : deps.offers?.find(input.orgId);
+  const channel = offer && deps.offers?.channelOf(offer);
+  const announced = offer !== undefined && channel === undefined && callsUnderWay(deps, input.orgId) <= QUIET_CALLS;
+  const assigned = offer && assignmentOf(offer, input, { runId, taskId, contextId, at, message, announced });
   // What the commit tells costs no statement of its own. But nobody else's NOTIFY is committed before this one, so it must not
   // wait for the disk.
-  const notify = assigned && durable === "later" ? deps.offers?.channelOf(assigned.offer) : undefined;
+  const notify = assigned && durable === "later" ? channel : undefined;
   const row = {
     message_id: newId("msg"),
     run_id: runId,
@@ -167,7 +171,13 @@ export const acceptMessage = async (deps: AcceptDeps, input: AcceptInput): Promi
     deadline: assigned?.deadline ?? null,
     ...(notify !== undefined && { notify, told: assigned?.text }),
   };
-  const created = await deps.db.together(input.orgId, acceptance, { row, durable });
+  if (assigned && announced) deps.offers?.assign(assigned.offer, assigned.text);
+  let created = false;
+  try {
+    created = await deps.db.together(input.orgId, acceptance, { row, durable });
+  } finally {
+    if (assigned && announced && !created) deps.offers?.withdraw(assigned.offer, runId);
+  }
   if (!created && dedupeKey !== null) return findDuplicate(deps.db, { input, dedupeKey, hash });
 
   if (assigned === undefined) {
@@ -175,9 +185,15 @@ export const acceptMessage = async (deps: AcceptDeps, input: AcceptInput): Promi
     deps.queue.add(wake).catch((error: unknown) => {
       deps.onEnqueueFailed(error instanceof Error ? error : new Error(String(error)), runId);
     });
-  } else if (notify === undefined) deps.offers?.assign(assigned.offer, assigned.text);
+  } else if (announced) deps.offers?.onRecord(runId);
+  else if (notify === undefined) deps.offers?.assign(assigned.offer, assigned.text);
   return ok({ runId, taskId, contextId, created: true, at });
 };
+
+/** With more calls under way, processors have enough to do, and a run in two messages costs more than it spares. */
+const QUIET_CALLS = 2;
+
+const callsUnderWay = (deps: AcceptDeps, orgId: string): number => deps.callsUnderWay?.(orgId) ?? Infinity;
 
 type Acceptance = {
   readonly row: { readonly task_id: string; readonly dedupe_key: string | null };

@@ -1,10 +1,10 @@
-import type { JsonObject } from "@shaman/kernel";
+import { newId, type JsonObject } from "@shaman/kernel";
 import { createPostgresFanOut, type WakeUp } from "@shaman/queue";
-import { acceptTestRun, QUIET_QUEUE, testDatabase, type TestDatabase } from "@shaman/testkit";
-import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
-import type { AcceptInput } from "./accept.ts";
+import { acceptTestRun, QUIET_QUEUE, testDatabase, whenRow, type TestDatabase } from "@shaman/testkit";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import type { AcceptDeps, AcceptInput } from "./accept.ts";
 import { readAssignedRun } from "./assigned-run.ts";
-import { claimRun, releaseRun, renewLeases, type LeasedRun } from "./lease.ts";
+import { claimRun, isOnRecord, releaseRun, renewLeases, type LeasedRun } from "./lease.ts";
 import { callOut, onAssigned, watchOffers, type Offers } from "./offers.ts";
 import { recordBatch } from "./record-batch.ts";
 import { sweepRuns } from "./sweep.ts";
@@ -17,15 +17,21 @@ beforeAll(async () => {
 });
 afterAll(() => database.close());
 
+const OFFER = { worker: "w1", address: "here", leaseMs: 5_000 };
+
+const NO_OFFERS: Offers = {
+  find: () => undefined,
+  channelOf: () => undefined,
+  assign: () => undefined,
+  onRecord: () => undefined,
+  withdraw: () => undefined,
+};
+
 /** Accepts a message while worker `w1` offers to begin runs. Gives what it is told, and what comes into the queue. */
 const accept = async (input: Partial<AcceptInput> = {}) => {
   const told: string[] = [];
   const added: WakeUp[] = [];
-  const offers: Offers = {
-    find: () => ({ worker: "w1", address: "here", leaseMs: 5_000 }),
-    assign: (_offer, run) => void told.push(run),
-    channelOf: () => undefined,
-  };
+  const offers: Offers = { ...NO_OFFERS, find: () => OFFER, assign: (_offer, run) => void told.push(run) };
   const queue = { ...QUIET_QUEUE, add: async (wakeUp: WakeUp) => void added.push(wakeUp) };
   const accepted = await acceptTestRun(database, { orgId, ...input }, { offers, queue });
   return { accepted, told, added };
@@ -99,7 +105,11 @@ test("by NOTIFY a worker is told of each new run once, whether its commit waits 
   const offers = await watchOffers({ fanOut });
   const heard: string[] = [];
   const all = Promise.withResolvers<void>();
-  await onAssigned(fanOut, address, { run: ({ run }) => void heard.push(run.runId), heard: all.resolve });
+  await onAssigned(fanOut, address, {
+    run: ({ run }) => void heard.push(run.runId),
+    withdrawn: expect.unreachable,
+    heard: all.resolve,
+  });
   const offer = { worker: "w1", address, leaseMs: 5_000 };
   const published: string[] = [];
   const mine: Offers = {
@@ -111,7 +121,7 @@ test("by NOTIFY a worker is told of each new run once, whether its commit waits 
     },
   };
   const take = async (input: Partial<AcceptInput>): Promise<string> => {
-    const { runId } = await acceptTestRun(database, { orgId, ...input }, { offers: mine });
+    const { runId } = await acceptTestRun(database, { orgId, ...input }, { offers: mine, callsUnderWay: () => 1 });
     return runId;
   };
   const told = { messageId: "told by its commit", message: saying([{ text: "hello" }]), durable: "later" } as const;
@@ -123,6 +133,73 @@ test("by NOTIFY a worker is told of each new run once, whether its commit waits 
   callOut(fanOut, address);
   await all.promise;
   expect(heard).toEqual([first, second]);
+});
+
+const WAITS_FOR_A_LOCK =
+  "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+
+describe("a run that is announced", () => {
+  /** Accepts a message where few are under way and no NOTIFY can tell the worker; what it hears, with what is on record then. */
+  const announce = async (input: Partial<AcceptInput> = {}, deps: Partial<AcceptDeps> = {}) => {
+    const heard: [string, Promise<unknown>][] = [];
+    const seen = (runId: string) => rowOf(runId).then((row) => row !== undefined);
+    const idOf = (text: string) => readAssignedRun(text)?.run;
+    const offers: Offers = {
+      ...NO_OFFERS,
+      find: () => OFFER,
+      assign: (_offer, text) => {
+        const { runId = "", announced } = idOf(text) ?? {};
+        heard.push([`run, ${announced === true ? "announced" : "on record"}`, seen(runId)]);
+      },
+      onRecord: (runId) => void heard.push(["on record", seen(runId)]),
+      withdraw: (_offer, runId) => void heard.push(["withdrawn", seen(runId)]),
+    };
+    const all = { offers, callsUnderWay: () => 2, ...deps };
+    const accepted = await acceptTestRun(database, { orgId, ...input }, all).catch((error: unknown) => error);
+    return { accepted, heard: heard.map(([word]) => word), onRecord: await Promise.all(heard.map(([, row]) => row)) };
+  };
+
+  test("is told of while it is written, and again once it is on record", async () => {
+    const letGo = await database.holdWrites("message");
+    const announced = announce({ messageId: "announced" });
+    await whenRow(database, WAITS_FOR_A_LOCK);
+    await letGo();
+    const { heard, onRecord } = await announced;
+    expect([heard, onRecord]).toEqual([
+      ["run, announced", "on record"],
+      [false, true],
+    ]);
+  });
+
+  test("is withdrawn where it is a repeat, or cannot be written", async () => {
+    const message = saying([{ text: "hello" }]);
+    await accept({ messageId: "twice", message });
+    expect(await announce({ messageId: "twice", message })).toMatchObject({
+      accepted: { created: false },
+      heard: ["run, announced", "withdrawn"],
+      onRecord: [false, false],
+    });
+    const db = { ...database.as("public"), together: () => Promise.reject(new Error("away")) };
+    expect(await announce({}, { db })).toMatchObject({
+      accepted: new Error("away"),
+      heard: ["run, announced", "withdrawn"],
+    });
+  });
+
+  test("is told of only when it is on record where more is under way, or where its commit can tell", async () => {
+    expect(await announce({}, { callsUnderWay: () => 3 })).toMatchObject({
+      heard: ["run, on record"],
+      onRecord: [true],
+    });
+    expect(await announce({}, { callsUnderWay: () => Infinity })).toMatchObject({ heard: ["run, on record"] });
+  });
+
+  test("is waited for before its lease is given back", async () => {
+    const [db, told] = [database.as("worker"), await assigned()];
+    expect(await isOnRecord(db, told)).toBe(true);
+    expect(await isOnRecord(db, { ...told, holder: "w1:other" })).toBe(false);
+    expect(await isOnRecord(db, { ...told, runId: newId("run") })).toBe(false);
+  });
 });
 
 test("what is recorded under the lease counts, and renewing makes it as long as any", async () => {

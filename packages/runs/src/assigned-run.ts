@@ -22,13 +22,17 @@ const assignedRun = z.object({
   userId: z.string().nullable(),
   traceparent: z.string().nullable(),
   holder: z.string(),
+  announced: z.boolean().default(false),
   priority: z.int(),
   /** When it was accepted. */
-  at: z.iso.datetime(),
-  deadline: z.iso.datetime(),
+  at: z.int(),
+  /** Both in milliseconds since 1970. */
+  deadline: z.int(),
   limits: parsedJsonObject,
   message: parsedJsonObject,
 });
+
+const assignedRunText = parsedJsonText.pipe(assignedRun);
 
 /** A new run under a worker's lease, and what the worker is told of it. */
 export type Assignment = {
@@ -42,7 +46,7 @@ export type Assignment = {
 export const assignmentOf = (
   offer: Offer,
   input: AcceptInput,
-  run: {
+  run: Pick<LeasedRun, "announced"> & {
     readonly runId: string;
     readonly taskId: string;
     readonly contextId: string;
@@ -65,9 +69,10 @@ export const assignmentOf = (
     userId: input.userId,
     traceparent: input.traceparent ?? null,
     holder,
+    announced: run.announced,
     priority: input.priority,
-    at: run.at.toISOString(),
-    deadline: deadline.toISOString(),
+    at: run.at.getTime(),
+    deadline: deadline.getTime(),
     limits: input.limits,
     message: run.message,
   };
@@ -81,7 +86,7 @@ export type AssignedRun = { readonly run: LeasedRun; readonly acceptedAt: Date }
 
 /** The run as a first claim would give it to its worker; nothing where the text cannot be read. */
 export const readAssignedRun = (text: string): AssignedRun | undefined => {
-  const { data } = parsedJsonText.pipe(assignedRun).safeParse(text);
+  const { data } = assignedRunText.safeParse(text);
   if (data === undefined) return undefined;
   const { message, at, deadline, ...told } = data;
   const run: LeasedRun = {

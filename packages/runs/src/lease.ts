@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import type { Db, Row, SharedWork } from "@shaman/db";
 import { randomText, type JsonObject } from "@shaman/kernel";
 import { z } from "zod";
@@ -21,6 +22,8 @@ export type LeasedRun = {
   readonly epoch: number;
   /** Worker and claim: with the epoch it fences, since a claim that a crash of PostgreSQL undid gives its epoch again. */
   readonly holder: string;
+  /** Whether its worker was told of it while it was being written: then it may not be on record yet. */
+  readonly announced: boolean;
   readonly wake: number;
   readonly priority: number;
   readonly deadline: Date;
@@ -123,6 +126,7 @@ const toLeasedRun = (
   traceparent: row.traceparent,
   epoch: row.lease_epoch,
   holder: input.holder,
+  announced: false,
   wake: row.wake,
   priority: row.priority,
   deadline: row.deadline,
@@ -180,6 +184,20 @@ const releases: SharedWork<Pick<LeasedRun, "runId" | "holder">, boolean> = {
   // Undone by a crash, it leaves a lease that runs out.
   durable: () => "later",
   order: ({ runId }) => runId,
+};
+
+/** How long, each time, for the intake of an announced run that is not on record. */
+const INTAKE_PAUSES_MS = [20, 100, 500, 1_500];
+
+/** Whether an assigned run is on record under its first lease. One that was announced may come on record within a moment. */
+export const isOnRecord = async (db: Pick<Db, "batch">, { orgId, runId, holder }: LeasedRun): Promise<boolean> => {
+  const text = "SELECT 1 FROM run WHERE org_id = $1 AND id = $2 AND lease_epoch = 1 AND worker = $3";
+  for (const pauseMs of [...INTAKE_PAUSES_MS, undefined]) {
+    const [found] = await db.batch(orgId, [{ name: "on_record", text, values: [orgId, runId, holder] }]);
+    if (found?.rows.length === 1) return true;
+    if (pauseMs !== undefined) await setTimeout(pauseMs);
+  }
+  return false;
 };
 
 /** Gives up the lease of an assigned run that was not begun, as if it had only been accepted. False when it is not ours. */

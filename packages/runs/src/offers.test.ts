@@ -58,10 +58,10 @@ test.each([
   ["wants leases for ever", { leaseMs: 2_147_483_647 }],
   ["wants leases that have run out", { leaseMs: -1 }],
   ["is at an address that is none", { address: "x".repeat(100) }],
-  ["is of another version", { form: 2 }],
+  ["is of another version", { form: 1 }],
 ])("an offer that %s is none", async (_what, wrong) => {
   const { fanOut, find } = await given();
-  const good = { form: 1, worker: "w1", address: "0".repeat(20), leaseMs: 5_000, closedTo: [] };
+  const good = { form: 2, worker: "w1", address: "0".repeat(20), leaseMs: 5_000, closedTo: [] };
   const say = (offer: unknown): void => fanOut.publish(CHANNELS.offers, JSON.stringify(offer));
   if (typeof wrong === "string") fanOut.publish(CHANNELS.offers, wrong);
   else say({ ...good, ...wrong });

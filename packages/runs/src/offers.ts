@@ -2,6 +2,7 @@ import { CHANNELS, type Channel, type FanOut } from "@shaman/queue";
 import { z } from "zod";
 import { readAssignedRun, type AssignedRun } from "./assigned-run.ts";
 import { parsedJsonText } from "./json-schema.ts";
+import { tellOnRecord } from "./run-watcher.ts";
 
 /** So long a lease lasts under which a run is assigned: it is found so soon if nobody heard of that. */
 export const ASSIGNED_LEASE_MS = 5_000;
@@ -32,7 +33,7 @@ export type ClosedTo = "everybody" | readonly string[];
 const told = parsedJsonText.pipe(
   offerSchema.extend({
     /** The form in which it wants to be told of runs; another version may want another one. */
-    form: z.literal(1),
+    form: z.literal(2),
     closedTo: z.literal("everybody").or(z.array(z.string())),
   }),
 );
@@ -42,14 +43,18 @@ export const tellOffer = (
   { closedTo, ...offer }: Offer & { readonly closedTo: ClosedTo },
 ): void => {
   const isLong = closedTo.length > MAX_CLOSED_TO;
-  fanOut.publish(CHANNELS.offers, JSON.stringify({ form: 1, ...offer, closedTo: isLong ? "everybody" : closedTo }));
+  fanOut.publish(CHANNELS.offers, JSON.stringify({ form: 2, ...offer, closedTo: isLong ? "everybody" : closedTo }));
 };
 
 export type Offers = {
   /** A worker that would begin a run of this organization at once; where there are several, each in turn. */
   readonly find: (orgId: string) => Offer | undefined;
-  /** Tells it of the run (`assigned-run.ts`), which is on record under its lease. */
+  /** Tells it of the run (`assigned-run.ts`), which is on record under its lease, or soon will be. */
   readonly assign: (offer: Offer, run: string) => void;
+  /** A run it was told of has come on record; whoever prepares it may go on. */
+  readonly onRecord: (runId: string) => void;
+  /** A run it was told of has not come on record. */
+  readonly withdraw: (offer: Offer, runId: string) => void;
   /** The channel by which a NOTIFY tells it, in the transaction that writes the run; undefined where only `assign` can. */
   readonly channelOf: (offer: Offer) => string | undefined;
 };
@@ -79,6 +84,8 @@ export const watchOffers = async (deps: { readonly fanOut: FanOut }): Promise<Of
     },
     channelOf: ({ address }) => (deps.fanOut.byNotify ? assignedTo(address) : undefined),
     assign: ({ address }, run) => deps.fanOut.publish(assignedTo(address), run),
+    onRecord: (runId) => tellOnRecord(deps.fanOut, runId),
+    withdraw: ({ address }, runId) => deps.fanOut.publish(assignedTo(address), WITHDRAWN + runId),
   };
 };
 
@@ -88,13 +95,20 @@ const assignedTo = (address: string): Channel => `shaman_assigned_${address}`;
 export const onAssigned = (
   fanOut: FanOut,
   address: string,
-  handlers: { readonly run: (run: AssignedRun) => void; readonly heard: () => void },
+  handlers: {
+    readonly run: (run: AssignedRun) => void;
+    readonly withdrawn: (runId: string) => void;
+    readonly heard: () => void;
+  },
 ): Promise<void> =>
   fanOut.subscribe(assignedTo(address), (payload) => {
     if (payload === CALL) return handlers.heard();
+    if (payload.startsWith(WITHDRAWN)) return handlers.withdrawn(payload.slice(WITHDRAWN.length));
     const run = readAssignedRun(payload);
     if (run !== undefined) handlers.run(run);
   });
+
+const WITHDRAWN = "withdrawn ";
 
 /** What a worker says to itself, to know whether it would hear what is assigned to it. */
 const CALL = "do you hear";

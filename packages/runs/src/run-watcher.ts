@@ -27,6 +27,8 @@ type Watched = {
 };
 
 const POLL_MS = 2_000;
+/** Of so many runs it is remembered that they are on record, for those who begin to watch them only then. */
+const MAX_NEW = 1_000;
 
 // Looks up each run by its key; asked for as a list, they might be looked for among all of the organization's.
 const POLL = `SELECT r.id, r.last_seq FROM unnest($2::text[]) AS i (run_id),
@@ -44,9 +46,16 @@ export const createRunWatcher = async (deps: {
   readonly onError: (error: Error) => void;
 }): Promise<RunWatcher> => {
   const runs = new Map<string, Watched>();
+  // Runs that came on record while nobody watched them, the latest last.
+  const fresh = new Set<string>();
 
   const reached = (runId: string, seq: number, answer?: string): void => {
     const watched = runs.get(runId);
+    if (watched === undefined && seq === 1) {
+      fresh.add(runId);
+      const [oldest] = fresh.size > MAX_NEW ? fresh : [];
+      if (oldest !== undefined) fresh.delete(oldest);
+    }
     if (watched === undefined || seq <= watched.seq) return;
     watched.seq = seq;
     watched.told = answer === undefined ? undefined : { seq, answer };
@@ -88,7 +97,8 @@ export const createRunWatcher = async (deps: {
 
   return {
     watch: ({ orgId, runId }) => {
-      const watched = runs.get(runId) ?? { orgId, seq: 0, told: undefined, watches: 0, waiting: new Set() };
+      const known = fresh.delete(runId) ? 1 : 0;
+      const watched = runs.get(runId) ?? { orgId, seq: known, told: undefined, watches: 0, waiting: new Set() };
       runs.set(runId, watched);
       watched.watches += 1;
       return {
@@ -117,8 +127,30 @@ const waitBeyond = (watched: Watched, seq: number, signal: AbortSignal): Promise
   });
 };
 
+/**
+ * Resolves once the run is on record, of which it was told before that (docs/decisions/038). Rejects with the signal's reason
+ * when that is aborted first.
+ */
+export const whenOnRecord = async (
+  watcher: RunWatcher,
+  run: { readonly orgId: string; readonly runId: string },
+  signal: AbortSignal,
+): Promise<void> => {
+  const watch = watcher.watch(run);
+  try {
+    await watch.beyond(0, signal);
+    signal.throwIfAborted();
+  } finally {
+    watch.stop();
+  }
+};
+
 /** Run id, last event number, and the answer where that comes along. */
 const PAYLOAD = /^(\w+):(\d+)(?::(.+))?$/s;
+
+/** The nudge after the intake of a run that was announced before it. */
+export const tellOnRecord = (fanOut: Pick<FanOut, "publish">, runId: string): void =>
+  fanOut.publish(CHANNELS.goingOn, `${runId}:1`);
 
 /** The nudge after a commit. */
 export const nudgeRun = (

@@ -67,6 +67,8 @@ export type Shaman = {
   readonly processes: Readonly<Record<ProcessName, ShamanProcess>>;
   readonly publicUrl: string;
   readonly internalUrl: string;
+  /** Where the worker tells how it is. */
+  readonly workerUrl: string;
   readonly jwtKeys: string;
   /** Where the processes keep what they write to disk. */
   readonly folder: string;
@@ -257,6 +259,7 @@ export const startShaman = async (options: ShamanOptions = {}): Promise<Shaman> 
     processes,
     publicUrl,
     internalUrl,
+    workerUrl: `http://127.0.0.1:${healthPort}`,
     jwtKeys,
     folder: dir,
     secretKeys,

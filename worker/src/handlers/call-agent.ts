@@ -56,6 +56,7 @@ export const callAgent = (
       deadline: run.deadline.getTime(),
       budget: budgetOf(run, reserved),
       ancestors: [],
+      ...(run.announced && { announced: true }),
       ...(run.traceparent !== null && { traceparent: run.traceparent }),
     },
   });

@@ -4,6 +4,8 @@ import type { FanOut, JobQueue } from "@shaman/queue";
 import {
   claimRun,
   createRunRecorder,
+  isOnRecord,
+  leaseLost,
   listLeftOpen,
   reserveSpend,
   wakeUpOf,
@@ -34,10 +36,12 @@ export type ExecuteRunDeps = AgentCallDeps & {
   readonly log: Logger;
 };
 
-/** Why a worker stops a run that goes on elsewhere or later. */
+/** Why a worker stops a run: `withdrawn` is one that was announced and has not come on record. */
+type StopReason = "cancel" | "handover" | "withdrawn";
+
 export class StopRun extends Error {
-  readonly why: "cancel" | "handover";
-  constructor(why: "cancel" | "handover") {
+  readonly why: StopReason;
+  constructor(why: StopReason) {
     super(`run stopped: ${why}`);
     this.why = why;
   }
@@ -80,7 +84,7 @@ export const workOn = async (
     if (outcome.kind === "parked") await enqueueAgain(deps, run, { wake: recorded.wake, retryAt: outcome.retryAt });
   } catch (error) {
     // Whoever holds the lease now, or the sweep, goes on from what was recorded.
-    deps.log.error("run_abandoned", error, { runId: run.runId, epoch: run.epoch });
+    if (!(error instanceof StopRun)) deps.log.error("run_abandoned", error, { runId: run.runId, epoch: run.epoch });
   } finally {
     recorder.abandon();
     deps.held.remove(held);
@@ -109,7 +113,7 @@ const enqueueAgain = async (
 };
 
 const work = async (deps: ExecuteRunDeps, at: Work): Promise<RunOutcome> => {
-  const { run, recorder, tree } = at;
+  const { run, recorder } = at;
   const cancel = run.commands.find((command) => command.kind === "cancel");
   if (cancel !== undefined) return canceled(at, cancel.id);
   if (run.barrenClaims > POISON_CLAIMS) return failed(at, poisoned(run));
@@ -117,7 +121,6 @@ const work = async (deps: ExecuteRunDeps, at: Work): Promise<RunOutcome> => {
   if (reserved.limit !== undefined && reserved.costUsd === 0) return failed(at, nothingToSpend(reserved.limit));
   await applyReply(deps.db, run);
   if (run.epoch > 1) for (const artifact of await listLeftOpen(deps.db, run)) recorder.leftOpen(artifact);
-  if (tree.move(run.rootTaskId, "working")) recorder.status({ taskId: run.rootTaskId, state: "working", lazy: true });
   return follow(deps, { ...at, reserved });
 };
 
@@ -128,9 +131,12 @@ const follow = async (
 ): Promise<RunOutcome> => {
   const { run, recorder, stop } = at;
   const both = abortAfter(Infinity, stop, recorder.lost);
+  // An announced run of which the agent has said nothing yet.
+  let mayBeUnwritten = run.announced;
   const events = callAgent(deps, { run, reserved }, both.signal);
   try {
     for (let next = await events.next(); next.done !== true; next = await events.next()) {
+      mayBeUnwritten = false;
       for (const event of next.value) {
         const recorded = record(at, event);
         if (recorded === undefined) continue;
@@ -147,6 +153,8 @@ const follow = async (
     });
   } catch (error) {
     if (recorder.lost.aborted) throw recorder.lost.reason;
+    if (stop.reason instanceof StopRun && stop.reason.why === "withdrawn") throw stop.reason;
+    if (mayBeUnwritten && !(await isOnRecord(deps.db, run))) throw leaseLost(run.runId);
     if (stop.aborted) return stopped(deps, at);
     const notKept = notStored(at, toAppError(error));
     if (notKept !== undefined) return notKept;

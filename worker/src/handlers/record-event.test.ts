@@ -17,6 +17,7 @@ const RUN: LeasedRun = {
   userId: null,
   traceparent: null,
   epoch: 1,
+  announced: false,
   holder: "w:1",
   wake: 1,
   priority: 3,
