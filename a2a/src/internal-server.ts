@@ -27,11 +27,10 @@ import {
   type JsonObject,
   type Result,
 } from "@shaman/kernel";
-import type { EngineEvent } from "@shaman/engine";
 import { createExternalDirectory, createHealthRecorder } from "@shaman/external";
 import { createOutbound } from "@shaman/outbound";
 import { openRedis } from "@shaman/queue";
-import { createRunWatcher } from "@shaman/runs";
+import { createRunWatcher, whenOnRecord } from "@shaman/runs";
 import { healthRoutes, type Logger } from "@shaman/telemetry";
 import { createMcpTools, type Catalogue } from "@shaman/tools";
 import { createOrganizationDirectory } from "@shaman/tenancy";
@@ -204,20 +203,27 @@ const handle = async (deps: HandlerDeps, request: FastifyRequest, reply: Fastify
   });
   deps.stopping.addEventListener("abort", stop);
   const { signal } = closed;
-  const envelopes = async function* (events: AsyncIterable<EngineEvent>): AsyncGenerator<string, void, undefined> {
+  const { context } = claims;
+  const onRecord =
+    context.announced === true
+      ? whenOnRecord(deps.watcher, { orgId: context.tenantId, runId: context.runId }, signal)
+      : Promise.resolve();
+  const events = executeTask(deps, { context, contextId, message: params.message, onRecord, signal });
+  const envelopes = async function* (): AsyncGenerator<string, void, undefined> {
     const working = { id: taskId, contextId, status: { state: "TASK_STATE_WORKING" } };
     yield JSON.stringify({ jsonrpc: "2.0", id, result: { task: working } });
-    for await (const event of events) {
+    for await (const event of await events) {
       for (const result of toStreamJson(ids, event)) yield JSON.stringify({ jsonrpc: "2.0", id, result });
     }
   };
   try {
-    const events = await executeTask(deps, { context: claims.context, contextId, message: params.message, signal });
-    await writeEventStream(reply.raw, envelopes(events), { [NONCE_HEADER]: deps.nonce });
+    // What cannot be made ready breaks off at once; what can waits until it is on record.
+    await Promise.race([onRecord, events]);
+    await writeEventStream(reply.raw, envelopes(), { [NONCE_HEADER]: deps.nonce });
   } catch (error) {
     // Whoever closed the stream stopped the execution on purpose; anything else breaks it off, and the worker sees that.
     if (!reply.raw.headersSent) reply.raw.destroy();
-    if (!signal.aborted) deps.log.error("task_broken_off", error, { taskId, runId: claims.context.runId });
+    if (!signal.aborted) deps.log.error("task_broken_off", error, { taskId, runId: context.runId });
   }
 };
 

@@ -88,7 +88,6 @@ export const buildPublicServer = async (config: PublicConfig): Promise<RunningSe
     watcher,
     offers,
     calls,
-    callsUnderWay: calls.of,
     agents,
     authenticator,
     organizations,

@@ -134,6 +134,21 @@ test("passes on what was announced once it is on record, and forgets what does n
   expect([never.added, never.errors]).toEqual([[], []]);
 });
 
+test("begins what was announced and it hears of late as soon as it is on record, and nothing that is not", async () => {
+  const late = run("run_old", { ageMs: 1_500, announced: true });
+  const { assigned, assign, begun, comeOnRecord } = await given({ isOurs: false });
+  assign(late);
+  await settle();
+  expect(begun).toEqual([]);
+  comeOnRecord();
+  await vi.waitFor(() => expect(begun).toEqual(["run_old for 30000 ms"]));
+  await assigned.close();
+  const never = await given({ isOurs: false });
+  never.assign(late);
+  await never.assigned.close();
+  expect([never.begun, never.errors]).toEqual([[], []]);
+});
+
 test("stops what is withdrawn", async () => {
   const { assign, begun, withdrawn, offers } = await given();
   const offer = offers.find("a");

@@ -72,9 +72,10 @@ export const takeAssignedRuns = async (deps: {
     const ageMs = Date.now() - acceptedAt.getTime();
     if (Math.abs(ageMs) < leaseMs / 5) return deps.workOn(run, { leaseMs: leaseMs - Math.max(0, ageMs) });
     // Somebody was asleep, or clocks differ. It may be done already.
+    if (run.announced && !(await isOnRecord(db, run))) return;
     const { orgId, runId, epoch } = run;
     const ours = await renewLeases(db, { orgId, worker, leaseMs: deps.leaseMs, held: [{ runId, epoch }] });
-    if (ours.has(runId)) await deps.workOn(run, { leaseMs: deps.leaseMs });
+    if (ours.has(runId)) await deps.workOn({ ...run, announced: false }, { leaseMs: deps.leaseMs });
   };
 
   await onAssigned(fanOut, address, {

@@ -145,4 +145,14 @@ describe("a run that reaches its limit", () => {
     expect(await runOf(task.id)).toMatchObject({ error: { code: "limit_reached" } });
     await whole();
   });
+
+  test("timeoutSeconds counts also while the agents cannot be reached", async () => {
+    const { internal } = scene.shaman.processes;
+    await internal.kill("SIGKILL");
+    const task = await scene.send("order-away", "LittleTime");
+    await internal.start();
+    expect(task.status.state).toBe("TASK_STATE_FAILED");
+    expect(await runOf(task.id)).toMatchObject({ error: { code: "limit_reached" } });
+    await whole();
+  });
 });

@@ -34,7 +34,7 @@ export const createHeldLeases = (deps: {
   readonly lost: (runId: string) => Error;
   readonly log: Logger;
 }): HeldLeases => {
-  const held = new Map<string, { readonly run: HeldRun; until: number; dueAt: number }>();
+  const held = new Map<string, { readonly run: HeldRun; until: number; dueAt: number; isSeen: boolean }>();
   const renewMs = Math.min(deps.renewMs, deps.leaseMs / 2);
   const lookMs = Math.min(LOOK_MS, renewMs);
 
@@ -46,8 +46,9 @@ export const createHeldLeases = (deps: {
       const entry = held.get(run.lease.runId);
       // Finished, or claimed anew, while we asked.
       if (entry?.run !== run) continue;
-      if (ours.has(run.lease.runId)) Object.assign(entry, { until: at + deps.leaseMs, dueAt: at + renewMs });
-      else run.stop(deps.lost(run.lease.runId));
+      if (ours.has(run.lease.runId)) {
+        Object.assign(entry, { until: at + deps.leaseMs, dueAt: at + renewMs, isSeen: true });
+      } else if (entry.isSeen) run.stop(deps.lost(run.lease.runId));
     }
   };
 
@@ -84,10 +85,9 @@ export const createHeldLeases = (deps: {
     add: (run) => {
       const now = performance.now();
       // A lease that is shorter than others is an assigned run's, and made as long as them at once.
-      const dueIn = run.leaseMs < deps.leaseMs ? 0 : renewMs;
-      // What is not on record yet cannot be renewed; until the look after that there is time for its intake.
-      const earliest = run.lease.announced ? lookMs + run.leaseMs / 5 : 0;
-      held.set(run.lease.runId, { run, until: now + run.leaseMs, dueAt: now + Math.max(dueIn, earliest) });
+      const dueAt = run.leaseMs < deps.leaseMs ? now : now + renewMs;
+      // An announced run may not be there yet when it is first asked for; it has as long as its lease to come on record.
+      held.set(run.lease.runId, { run, until: now + run.leaseMs, dueAt, isSeen: !run.lease.announced });
     },
     remove: (run) => {
       if (held.get(run.lease.runId)?.run === run) held.delete(run.lease.runId);

@@ -150,6 +150,8 @@ async function* sendToAgent(
 }
 
 const requestOf = ({ context, contextId, agent }: Caller, call: ChildCall): InternalCall => {
+  // A child's call began with a commit, so its run is on record.
+  const { announced: _, ...known } = context;
   const { costLimit } = context.budget;
   return {
     issuer: "shaman-internal-server",
@@ -164,7 +166,7 @@ const requestOf = ({ context, contextId, agent }: Caller, call: ChildCall): Inte
     },
     signal: call.signal,
     context: {
-      ...context,
+      ...known,
       taskId: call.taskId,
       parentTaskId: context.taskId,
       depth: context.depth + 1,

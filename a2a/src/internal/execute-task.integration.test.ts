@@ -65,6 +65,10 @@ beforeAll(async () => {
   await remote.commit({
     "Clerk.md": "---\nname: Clerk\ndescription: x\nexposed: true\nmodel: scripted/Clerk.yaml\n---\nWork.\n",
     "Clerk.yaml": JSON.stringify(SCRIPT),
+    "Boss.md": "---\nname: Boss\ndescription: x\nmodel: scripted/Boss.yaml\ncalls: [Clerk]\n---\nDelegate.\n",
+    "Boss.yaml": JSON.stringify({
+      turns: [{ match: {}, toolCalls: [{ name: "call_agent", input: { agent: "Clerk", message: "go" } }] }],
+    }),
   });
   const keys = parseSecretKeys(`test:${"A".repeat(43)}`);
   if (!keys.ok) throw new Error(keys.error);
@@ -179,6 +183,12 @@ const attempt = async (
   run: LeasedRun,
   tools: Runs,
   until: (event: EngineEvent) => boolean = () => false,
+  {
+    context = contextOf(run),
+    callInternal = base.callInternal,
+  }: Partial<Pick<ExecuteTaskDeps, "callInternal">> & {
+    readonly context?: TokenContext;
+  } = {},
 ): Promise<readonly EngineEvent[]> => {
   const recorder = createRunRecorder({ db: database.as("worker"), fanOut }, run, {
     coalesceMs: 10,
@@ -192,13 +202,14 @@ const attempt = async (
     close: async () => undefined,
   });
   const input = {
-    context: contextOf(run),
+    context,
     contextId: run.contextId,
     message: run.messages[0] ?? {},
+    onRecord: Promise.resolve(),
     signal: stop.signal,
   };
   try {
-    for await (const event of await executeTask({ ...base, openTools }, input)) {
+    for await (const event of await executeTask({ ...base, callInternal, openTools }, input)) {
       if (until(event)) break;
       events.push(event);
       if (event.type === "step") recorder.step("Clerk", run.rootTaskId, event.step);
@@ -283,6 +294,62 @@ describe("a tool that is not safe to repeat", () => {
     await expect(attempt(stale, tools)).rejects.toMatchObject({ code: "step_not_started" });
     expect(charged).toBe(0);
     expect((await stepsOf(run)).filter(({ name }) => name === "charge_card")).toEqual([]);
+  });
+});
+
+describe("a task of an announced run", () => {
+  const NO_TOOLS = { tools: [], problems: [], close: async () => undefined };
+
+  /** One that is made ready while its run is being written; how often its tools were opened. */
+  const makeReady = async () => {
+    const run = await givenRun();
+    const intake = Promise.withResolvers<void>();
+    // Whoever waits for it hears of it.
+    intake.promise.catch(() => undefined);
+    let opened = 0;
+    const events = executeTask(
+      { ...base, openTools: async () => ((opened += 1), NO_TOOLS) },
+      {
+        context: { ...contextOf(run), announced: true },
+        contextId: run.contextId,
+        message: run.messages[0] ?? {},
+        onRecord: intake.promise,
+        signal: new AbortController().signal,
+      },
+    );
+    return { intake, first: events.then((task) => task.next()), opened: () => opened };
+  };
+
+  test("asks nobody for anything before its run is on record", async () => {
+    const { intake, first, opened } = await makeReady();
+    // Another one, from beginning to end.
+    await attempt(await givenRun(), {});
+    expect(opened()).toBe(0);
+    intake.resolve();
+    await first;
+    expect(opened()).toBe(1);
+  });
+
+  test("breaks off where its run does not come on record", async () => {
+    const { intake, first, opened } = await makeReady();
+    intake.reject(new Error("withdrawn"));
+    await expect(first).rejects.toThrow("withdrawn");
+    expect(opened()).toBe(0);
+  });
+
+  test("calls agents whose tasks need not wait for that again", async () => {
+    const contexts: TokenContext[] = [];
+    const run = await givenRun();
+    const context = { ...contextOf(run), agent: `${repository.repositoryId}:Boss`, announced: true };
+    await attempt(run, {}, (event) => event.type === "child", {
+      context,
+      callInternal: async function* (call) {
+        contexts.push(call.context);
+        yield [{ statusUpdate: { taskId: call.context.taskId, status: { state: "TASK_STATE_COMPLETED" } } }];
+      },
+    });
+    expect(contexts).toMatchObject([{ depth: 1, agent: `${repository.repositoryId}:Clerk` }]);
+    expect(contexts[0]).not.toHaveProperty("announced");
   });
 });
 

@@ -17,7 +17,6 @@ import {
   loadMemory,
   loadSteps,
   startStep,
-  whenOnRecord,
   whenStepRecorded,
   whenValueShared,
   type RunWatcher,
@@ -47,6 +46,8 @@ export type ExecuteTaskInput = {
   readonly context: TokenContext;
   readonly contextId: string;
   readonly message: JsonObject;
+  /** Resolves when the run is on record: until then nothing may ask for its rows, and nobody be asked for anything. */
+  readonly onRecord: Promise<void>;
   readonly signal: AbortSignal;
 };
 
@@ -62,10 +63,10 @@ export const executeTask = async (
   deps: ExecuteTaskDeps,
   input: ExecuteTaskInput,
 ): Promise<AsyncGenerator<EngineEvent, void, undefined>> => {
-  const { context, message, signal } = input;
-  const { tenantId: orgId, taskId, runId } = context;
+  const { context, message, onRecord, signal } = input;
+  const { tenantId: orgId, taskId } = context;
   const prepared = await prepare(deps, input);
-  if (context.announced === true) await whenOnRecord(deps.watcher, { orgId, runId }, signal);
+  await onRecord;
   if (!prepared.ok) return onlyFailed(prepared.error);
   const { engine, ...agent } = prepared.value;
   return runAgent(engine, {

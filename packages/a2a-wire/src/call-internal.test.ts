@@ -1,9 +1,10 @@
 import { once } from "node:events";
 import { createServer, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import { createServer as createTcpServer, type AddressInfo } from "node:net";
+import { systemClock, type Clock } from "@shaman/kernel";
 import { testTokenContext } from "@shaman/testkit";
 import { afterEach, expect, test } from "vitest";
-import { openAgentConnections } from "./agent-connections.ts";
+import { openAgentConnections, type AgentConnections } from "./agent-connections.ts";
 import { createInternalCaller } from "./call-internal.ts";
 import { NONCE_HEADER } from "./stream-message.ts";
 
@@ -38,27 +39,29 @@ const givenServers = async (turns: readonly string[], after = "") => {
     () => server.close(),
   );
   let now = 0;
-  const address = server.address() as AddressInfo;
+  const { port } = server.address() as AddressInfo;
+  return { named, call: callOf(connections, port, { now: () => now }), pass: (ms: number) => void (now += ms) };
+};
+
+const callOf = (connections: AgentConnections, port: number, clock: Clock = systemClock) => {
   const callInternal = createInternalCaller({
     minter: { mint: ({ nonce }) => nonce ?? "none" },
     connections,
-    origin: `http://127.0.0.1:${address.port}`,
-    clock: { now: () => now },
+    origin: `http://127.0.0.1:${port}`,
+    clock,
   });
-  const { signal } = new AbortController();
-  const call = async (events: unknown[] = []): Promise<unknown[]> => {
+  return async (events: unknown[] = []): Promise<unknown[]> => {
     const sent = {
       issuer: "shaman-public-server",
       agent: "Clerk",
       rpcId: 1,
       message: {},
       context: testTokenContext(),
-      signal,
+      signal: new AbortController().signal,
     } as const;
     for await (const some of callInternal(sent)) events.push(...some);
     return events;
   };
-  return { named, call, pass: (ms: number) => void (now += ms) };
 };
 
 test("names the server that answered before", async () => {
@@ -83,4 +86,27 @@ test("gives what came before a line that is no event, and says that the answer h
   const events: unknown[] = [];
   await expect(call(events)).rejects.toMatchObject({ code: "agent_stream_broken" });
   expect(events).toEqual([{ task: { id: "a" } }]);
+});
+
+test.each([
+  ["nobody listens", "agent_unavailable"],
+  ["the server goes away before it has answered", "agent_stream_broken"],
+  ["the answer ends in the middle of its head", "agent_stream_broken"],
+])("tells whether somebody may have begun, where %s", async (what, code) => {
+  const server = createTcpServer((socket) => {
+    socket.once("data", () => {
+      if (what.includes("middle")) socket.write("HTTP/1.1 200 OK\r\ncontent-");
+      socket.destroySoon();
+    });
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  if (what === "nobody listens") await new Promise((resolve) => server.close(resolve));
+  const connections = openAgentConnections({ connections: 1 });
+  closing.push(
+    () => connections.destroy(),
+    () => server.close(),
+  );
+  await expect(callOf(connections, port)()).rejects.toMatchObject({ code });
 });

@@ -1,6 +1,7 @@
 import { AppError } from "@shaman/kernel";
 import type { Dispatcher } from "undici";
 import { parseEnvelope, type AgentEvent } from "./agent-events.ts";
+import { neverConnected } from "./never-connected.ts";
 import { readSseTogether } from "./sse.ts";
 
 /** A model step holds the model's whole answer; the engine refuses larger ones before they are sent. */
@@ -24,7 +25,7 @@ export const NONCE_HEADER = "x-shaman-nonce";
 export const MISDIRECTED = "agent_misdirected";
 const MISDIRECTED_STATUS = 421;
 
-/** The other side could not be reached, or its answer broke off. `started` says whether it had begun to work. */
+/** The other side could not be reached, or its answer broke off. `started` says whether it may have begun to work. */
 export const agentUnavailable = (message: string, started: boolean, cause?: unknown): AppError =>
   new AppError({
     code: started ? "agent_stream_broken" : "agent_unavailable",
@@ -36,8 +37,8 @@ export const agentUnavailable = (message: string, started: boolean, cause?: unkn
 /**
  * Sends a message and gives the agent's events as they come (A2A 1.0.1 §3.1.2, §9.4.2), those that come together at
  * once. Ends when the stream does.
- * Throws `agent_unavailable` before the first event, `agent_stream_broken` after it, `agent_misdirected` or
- * `agent_refused` for an error answer.
+ * Throws `agent_unavailable` where nobody has seen the message, `agent_stream_broken` where somebody may have,
+ * `agent_misdirected` or `agent_refused` for an error answer.
  */
 export async function* streamMessage(
   dispatcher: Dispatcher,
@@ -60,7 +61,7 @@ export async function* streamMessage(
     })
     .catch((cause: unknown) => {
       if (call.signal.aborted) throw call.signal.reason;
-      throw agentUnavailable(`The agent at ${call.origin} cannot be reached`, false, cause);
+      throw agentUnavailable(`The agent at ${call.origin} cannot be reached`, !neverConnected(cause), cause);
     });
   const nonce = response.headers[NONCE_HEADER];
   if (typeof nonce === "string") call.onNonce?.(nonce);
@@ -69,20 +70,16 @@ export async function* streamMessage(
     const text = (await response.body.text()).slice(0, MAX_ERROR_BYTES);
     throw refused(response.statusCode, text);
   }
-  let started = false;
   try {
     for await (const lines of readSseTogether(response.body, MAX_EVENT_BYTES)) {
       const { events, broken } = readEvents(lines);
-      if (events.length > 0) {
-        started = true;
-        yield events;
-      }
+      if (events.length > 0) yield events;
       if (broken !== undefined) throw broken.reason;
     }
   } catch (error) {
     if (call.signal.aborted) throw call.signal.reason;
     if (error instanceof AppError) throw error;
-    throw agentUnavailable(`The answer of ${call.origin} broke off`, started, error);
+    throw agentUnavailable(`The answer of ${call.origin} broke off`, true, error);
   }
 }
 

@@ -61,6 +61,8 @@ export const tokenClaims = z.object({
   aud: z.literal(TOKEN_AUDIENCE),
   iat: z.int(),
   exp: z.int(),
+  /** Nobody asks for a token that is good only later. */
+  nbf: z.undefined().optional(),
   jti: z.string().min(16).max(64),
   /** The server that alone may take it, by the nonce it told; else any may, once among all. */
   nonce: z.string().min(16).max(64).optional(),

@@ -1,7 +1,17 @@
 import { createHash } from "node:crypto";
 import { AUDIT_COLUMNS, auditRecord, auditRow } from "@shaman/audit";
 import { toJsonb, type Db, type SharedWork } from "@shaman/db";
-import { AppError, canonicalJson, err, newId, ok, userError, type JsonObject, type Result } from "@shaman/kernel";
+import {
+  AppError,
+  canonicalJson,
+  err,
+  newId,
+  ok,
+  userError,
+  type JsonObject,
+  type Result,
+  type Tally,
+} from "@shaman/kernel";
 import type { JobQueue } from "@shaman/queue";
 import { assignmentOf } from "./assigned-run.ts";
 import type { Offers } from "./offers.ts";
@@ -13,8 +23,8 @@ export type AcceptDeps = {
   readonly queue: JobQueue;
   /** Workers that would begin a run at once; without them each run goes through the queue. */
   readonly offers?: Offers;
-  /** Calls of an organization that this server has under way, the one that is taken in among them. */
-  readonly callsUnderWay?: (orgId: string) => number;
+  /** Calls that are waited for on this server, among them those that are taken in `later`. */
+  readonly calls?: Pick<Tally, "of">;
   /** Told when a recorded run could not be put into the queue; the sweep will. */
   readonly onEnqueueFailed: (error: Error, runId: string) => void;
 };
@@ -142,7 +152,8 @@ export const acceptMessage = async (deps: AcceptDeps, input: AcceptInput): Promi
   const durable = input.durable ?? "at once";
   const offer = input.spendIsLimited ? undefined : deps.offers?.find(input.orgId);
   const channel = offer && deps.offers?.channelOf(offer);
-  const announced = offer !== undefined && channel === undefined && callsUnderWay(deps, input.orgId) <= QUIET_CALLS;
+  const isQuiet = durable === "later" && deps.calls !== undefined && deps.calls.of(input.orgId) <= QUIET_CALLS;
+  const announced = offer !== undefined && channel === undefined && isQuiet;
   const assigned = offer && assignmentOf(offer, input, { runId, taskId, contextId, at, message, announced });
   // What the commit tells costs no statement of its own. But nobody else's NOTIFY is committed before this one, so it must not
   // wait for the disk.
@@ -172,12 +183,9 @@ export const acceptMessage = async (deps: AcceptDeps, input: AcceptInput): Promi
     ...(notify !== undefined && { notify, told: assigned?.text }),
   };
   if (assigned && announced) deps.offers?.assign(assigned.offer, assigned.text);
-  let created = false;
-  try {
-    created = await deps.db.together(input.orgId, acceptance, { row, durable });
-  } finally {
-    if (assigned && announced && !created) deps.offers?.withdraw(assigned.offer, runId);
-  }
+  // Where this fails, nobody knows whether the run is on record; whoever was told of it will see.
+  const created = await deps.db.together(input.orgId, acceptance, { row, durable });
+  if (!created && assigned && announced) deps.offers?.withdraw(assigned.offer, runId);
   if (!created && dedupeKey !== null) return findDuplicate(deps.db, { input, dedupeKey, hash });
 
   if (assigned === undefined) {
@@ -192,8 +200,6 @@ export const acceptMessage = async (deps: AcceptDeps, input: AcceptInput): Promi
 
 /** With more calls under way, processors have enough to do, and a run in two messages costs more than it spares. */
 const QUIET_CALLS = 2;
-
-const callsUnderWay = (deps: AcceptDeps, orgId: string): number => deps.callsUnderWay?.(orgId) ?? Infinity;
 
 type Acceptance = {
   readonly row: { readonly task_id: string; readonly dedupe_key: string | null };

@@ -22,11 +22,10 @@ const assignedRun = z.object({
   userId: z.string().nullable(),
   traceparent: z.string().nullable(),
   holder: z.string(),
-  announced: z.boolean().default(false),
+  announced: z.boolean(),
   priority: z.int(),
-  /** When it was accepted. */
+  /** When it was accepted, and when it must have ended: milliseconds since 1970. */
   at: z.int(),
-  /** Both in milliseconds since 1970. */
   deadline: z.int(),
   limits: parsedJsonObject,
   message: parsedJsonObject,

@@ -2,7 +2,7 @@ import type { Db } from "@shaman/db";
 import { CHANNELS, type FanOut } from "@shaman/queue";
 
 export type RunWatch = {
-  /** Resolves when events after `seq` are committed, or when the slow poll says it is time to look. */
+  /** Resolves when events after `seq` are committed, by the nudge or, where that was lost, by the slow poll; or on abort. */
   readonly beyond: (seq: number, signal: AbortSignal) => Promise<void>;
   /** What the run came to, where that was told along with its end. */
   readonly told: () => Told | undefined;
@@ -51,11 +51,6 @@ export const createRunWatcher = async (deps: {
 
   const reached = (runId: string, seq: number, answer?: string): void => {
     const watched = runs.get(runId);
-    if (watched === undefined && seq === 1) {
-      fresh.add(runId);
-      const [oldest] = fresh.size > MAX_NEW ? fresh : [];
-      if (oldest !== undefined) fresh.delete(oldest);
-    }
     if (watched === undefined || seq <= watched.seq) return;
     watched.seq = seq;
     watched.told = answer === undefined ? undefined : { seq, answer };
@@ -87,8 +82,15 @@ export const createRunWatcher = async (deps: {
       });
   };
 
+  const remember = (runId: string): void => {
+    fresh.add(runId);
+    const [oldest] = fresh.size > MAX_NEW ? fresh : [];
+    if (oldest !== undefined) fresh.delete(oldest);
+  };
+
   await deps.fanOut.subscribe(CHANNELS[deps.channel ?? "run"], (payload) => {
     const [, runId = "", seq, answer] = PAYLOAD.exec(payload) ?? [];
+    if (seq === "1" && !runs.has(runId)) remember(runId);
     reached(runId, Number(seq), answer);
   });
   deps.fanOut.onGap(pollOnce);

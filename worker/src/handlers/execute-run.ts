@@ -121,7 +121,13 @@ const work = async (deps: ExecuteRunDeps, at: Work): Promise<RunOutcome> => {
   if (reserved.limit !== undefined && reserved.costUsd === 0) return failed(at, nothingToSpend(reserved.limit));
   await applyReply(deps.db, run);
   if (run.epoch > 1) for (const artifact of await listLeftOpen(deps.db, run)) recorder.leftOpen(artifact);
+  // That a run is worked on can be recorded once it is on record itself.
+  if (!run.announced) begin(at);
   return follow(deps, { ...at, reserved });
+};
+
+const begin = ({ run, recorder, tree }: Recording): void => {
+  if (tree.move(run.rootTaskId, "working")) recorder.status({ taskId: run.rootTaskId, state: "working", lazy: true });
 };
 
 /** Follows the agent's answer and records it as it comes. */
@@ -137,6 +143,7 @@ const follow = async (
   try {
     for (let next = await events.next(); next.done !== true; next = await events.next()) {
       mayBeUnwritten = false;
+      begin(at);
       for (const event of next.value) {
         const recorded = record(at, event);
         if (recorded === undefined) continue;
@@ -154,7 +161,10 @@ const follow = async (
   } catch (error) {
     if (recorder.lost.aborted) throw recorder.lost.reason;
     if (stop.reason instanceof StopRun && stop.reason.why === "withdrawn") throw stop.reason;
-    if (mayBeUnwritten && !(await isOnRecord(deps.db, run))) throw leaseLost(run.runId);
+    if (mayBeUnwritten) {
+      if (!(await isOnRecord(deps.db, run))) throw leaseLost(run.runId);
+      begin(at);
+    }
     if (stop.aborted) return stopped(deps, at);
     const notKept = notStored(at, toAppError(error));
     if (notKept !== undefined) return notKept;

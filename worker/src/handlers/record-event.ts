@@ -12,7 +12,9 @@ export const record = (at: Recording, event: AgentEvent): RunOutcome | Promise<R
   const { run, recorder, tree } = at;
   if ("task" in event) {
     const { id: taskId } = event.task;
-    if (tree.move(taskId, "working")) recorder.status({ taskId, state: "working", lazy: true });
+    if (taskId !== run.rootTaskId && tree.move(taskId, "working")) {
+      recorder.status({ taskId, state: "working", lazy: true });
+    }
     return undefined;
   }
   if ("artifactUpdate" in event) {

@@ -1,4 +1,5 @@
 import { AppError } from "@shaman/kernel";
+import { momentarilyUnconnected, neverConnected } from "../never-connected.ts";
 
 /**
  * Whether a message reached the agent when its sending failed. `no`: it certainly did not, or was refused as a whole, and
@@ -75,46 +76,11 @@ export const answerTooLarge = (why: string): AppError =>
     delivered: "maybe",
   });
 
-const NOT_CONNECTED = new Set([
-  "ECONNREFUSED",
-  "ENOTFOUND",
-  "EAI_AGAIN",
-  "EHOSTUNREACH",
-  "ENETUNREACH",
-  "UND_ERR_CONNECT_TIMEOUT",
-  "DEPTH_ZERO_SELF_SIGNED_CERT",
-  "SELF_SIGNED_CERT_IN_CHAIN",
-  "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
-  "CERT_HAS_EXPIRED",
-  "ERR_TLS_CERT_ALTNAME_INVALID",
-]);
-/** Of those, what passes when a server that is being started again listens, or its network is back. */
-const PASSING = new Set(["ECONNREFUSED", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH"]);
-/** As Node says that a connection ended in its TLS handshake, which has the code of any other reset. */
-const NO_HANDSHAKE = /before secure TLS connection was established/;
-const MAX_CAUSES = 6;
-
-const causesOf = (error: unknown): readonly Error[] => {
-  const causes: Error[] = [];
-  let current = error;
-  while (causes.length < MAX_CAUSES && current instanceof Error) {
-    causes.push(current);
-    current = current.cause;
-  }
-  return causes;
-};
-
-const hasCode = (error: Error, codes: ReadonlySet<string>): boolean =>
-  "code" in error && typeof error.code === "string" && codes.has(error.code);
-
 /** Whether an error of the way out means that no connection was made, or none that was trusted. */
-const isUnconnected = (error: AppError): boolean =>
-  error.details?.["answered"] !== true &&
-  causesOf(error).some((cause) => hasCode(cause, NOT_CONNECTED) || NO_HANDSHAKE.test(cause.message));
+const isUnconnected = (error: AppError): boolean => error.details?.["answered"] !== true && neverConnected(error);
 
 /** Whether there was no connection, so that nothing was processed, and there may soon be one. */
-export const isMomentarilyAway = (error: AppError): boolean =>
-  isUnconnected(error) && causesOf(error).some((cause) => hasCode(cause, PASSING) || NO_HANDSHAKE.test(cause.message));
+export const isMomentarilyAway = (error: AppError): boolean => isUnconnected(error) && momentarilyUnconnected(error);
 
 /** What is known about the message after this error. */
 export const deliveredOf = (error: AppError): Delivered => {
