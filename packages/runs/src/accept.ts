@@ -24,7 +24,7 @@ export type AcceptDeps = {
   /** Workers that would begin a run at once; without them each run goes through the queue. */
   readonly offers?: Offers;
   /** Calls that are waited for on this server, among them those that are taken in `later`. */
-  readonly calls?: Pick<Tally, "of">;
+  readonly calls?: Pick<Tally, "total">;
   /** Told when a recorded run could not be put into the queue; the sweep will. */
   readonly onEnqueueFailed: (error: Error, runId: string) => void;
 };
@@ -152,7 +152,7 @@ export const acceptMessage = async (deps: AcceptDeps, input: AcceptInput): Promi
   const durable = input.durable ?? "at once";
   const offer = input.spendIsLimited ? undefined : deps.offers?.find(input.orgId);
   const channel = offer && deps.offers?.channelOf(offer);
-  const isQuiet = durable === "later" && deps.calls !== undefined && deps.calls.of(input.orgId) <= QUIET_CALLS;
+  const isQuiet = durable === "later" && deps.calls !== undefined && deps.calls.total() <= QUIET_CALLS;
   const announced = offer !== undefined && channel === undefined && isQuiet;
   const assigned = offer && assignmentOf(offer, input, { runId, taskId, contextId, at, message, announced });
   // What the commit tells costs no statement of its own. But nobody else's NOTIFY is committed before this one, so it must not

@@ -121,7 +121,7 @@ test("by NOTIFY a worker is told of each new run once, whether its commit waits 
     },
   };
   const take = async (input: Partial<AcceptInput>): Promise<string> => {
-    const { runId } = await acceptTestRun(database, { orgId, ...input }, { offers: mine, calls: { of: () => 1 } });
+    const { runId } = await acceptTestRun(database, { orgId, ...input }, { offers: mine, calls: { total: () => 1 } });
     return runId;
   };
   const told = { messageId: "told by its commit", message: saying([{ text: "hello" }]), durable: "later" } as const;
@@ -154,7 +154,7 @@ describe("a run that is announced", () => {
       onRecord: (runId) => void heard.push(["on record", seen(runId)]),
       withdraw: (_offer, runId) => void heard.push(["withdrawn", seen(runId)]),
     };
-    const all = { offers, calls: { of: () => 2 }, ...deps };
+    const all = { offers, calls: { total: () => 2 }, ...deps };
     const accepted = await acceptTestRun(database, { orgId, durable: "later", ...input }, all).catch(
       (error: unknown) => error,
     );
@@ -187,7 +187,7 @@ describe("a run that is announced", () => {
   });
 
   test("is told of only when it is on record where more is under way, or nobody waits for its end", async () => {
-    expect(await announce({}, { calls: { of: () => 3 } })).toMatchObject({
+    expect(await announce({}, { calls: { total: () => 3 } })).toMatchObject({
       heard: ["run, on record"],
       onRecord: [true],
     });
