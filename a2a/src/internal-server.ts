@@ -221,8 +221,8 @@ const handle = async (deps: HandlerDeps, request: FastifyRequest, reply: Fastify
     await Promise.race([onRecord, events]);
     await writeEventStream(reply.raw, envelopes(), { [NONCE_HEADER]: deps.nonce });
   } catch (error) {
-    // Whoever closed the stream stopped the execution on purpose; anything else breaks it off, and the worker sees that.
     if (!reply.raw.headersSent) reply.raw.destroy();
+    // Whoever closed the stream stopped the execution on purpose; anything else breaks it off, and the worker sees that.
     if (!signal.aborted) deps.log.error("task_broken_off", error, { taskId, runId: context.runId });
   }
 };

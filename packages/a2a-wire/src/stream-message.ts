@@ -61,7 +61,8 @@ export async function* streamMessage(
     })
     .catch((cause: unknown) => {
       if (call.signal.aborted) throw call.signal.reason;
-      throw agentUnavailable(`The agent at ${call.origin} cannot be reached`, !neverConnected(cause), cause);
+      if (neverConnected(cause)) throw agentUnavailable(`The agent at ${call.origin} cannot be reached`, false, cause);
+      throw agentUnavailable(`The agent at ${call.origin} broke off before it answered`, true, cause);
     });
   const nonce = response.headers[NONCE_HEADER];
   if (typeof nonce === "string") call.onNonce?.(nonce);

@@ -2,9 +2,8 @@ import { createHmac, createSecretKey, timingSafeEqual } from "node:crypto";
 import type { Secret } from "@shaman/kernel";
 import { decodeJwt, decodeProtectedHeader, type JWTPayload } from "jose";
 
-/** A key for HS256 (RFC 7518 §3.2), and what it is called. */
+/** A key for HS256 (RFC 7518 §3.2). */
 export type Hs256Key = {
-  readonly kid: string;
   /** Gives a token, a JWS in compact form (RFC 7515 §7.1), with this payload. */
   readonly sign: (payload: string) => string;
   /** Whether this key has signed the token, of which nothing has been looked at so far but its header. */
@@ -13,14 +12,13 @@ export type Hs256Key = {
 
 /**
  * Signs and checks at once. jose's own functions do it by WebCrypto on another thread, and for so little the way there and
- * back takes longer than all else about a token (docs/decisions/039).
+ * back takes longer than all else about a token (docs/decisions/039-tokens-without-another-thread.md).
  */
 export const hs256Key = ({ kid, key }: { readonly kid: string; readonly key: Secret }): Hs256Key => {
   const secret = createSecretKey(key.reveal(), "base64url");
   const header = encode(JSON.stringify({ alg: "HS256", typ: "JWT", kid }));
   const macOf = (signed: string): string => createHmac("sha256", secret).update(signed).digest("base64url");
   return {
-    kid,
     sign: (payload) => {
       const signed = `${header}.${encode(payload)}`;
       return `${signed}.${macOf(signed)}`;

@@ -12,12 +12,14 @@ const NOW_MS = 1_790_000_000_000;
 const NONCE = "n".repeat(29);
 const secretOf = new Map<string, Buffer>();
 
+const secret = (kid: string): Buffer => {
+  const known = secretOf.get(kid) ?? randomBytes(32);
+  secretOf.set(kid, known);
+  return known;
+};
+
 const keysOf = (...kids: string[]): InternalJwtKeys => {
-  const entries = kids.map((kid) => {
-    const bytes = secretOf.get(kid) ?? randomBytes(32);
-    secretOf.set(kid, bytes);
-    return `${kid}:${bytes.toString("base64url")}`;
-  });
+  const entries = kids.map((kid) => `${kid}:${secret(kid).toString("base64url")}`);
   const keys = parseInternalJwtKeys(entries.join(","));
   if (!keys.ok) throw new Error(keys.error);
   return keys.value;
@@ -54,12 +56,8 @@ const claims = (): Record<string, unknown> => ({
   context,
 });
 
-const signed = (payload: Record<string, unknown>, header: { alg?: string; kid?: string } = {}): Promise<string> => {
-  keysOf("a");
-  return new SignJWT(payload)
-    .setProtectedHeader({ alg: "HS256", kid: "a", ...header })
-    .sign(secretOf.get("a") ?? randomBytes(32));
-};
+const signed = (payload: Record<string, unknown>, header: { alg?: string; kid?: string } = {}): Promise<string> =>
+  new SignJWT(payload).setProtectedHeader({ alg: "HS256", kid: "a", ...header }).sign(secret("a"));
 
 const encode = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString("base64url");
 
@@ -148,9 +146,7 @@ describe("an internal token", () => {
     const forged = new SignJWT(claims()).setProtectedHeader({ alg: "HS256", kid: "a" }).sign(randomBytes(32));
     expect(await codeOf(forged)).toBe("internal_token_invalid");
     expect(await codeOf(signed(claims(), { kid: "z" }))).toBe("internal_token_invalid");
-    const nameless = new SignJWT(claims())
-      .setProtectedHeader({ alg: "HS256" })
-      .sign(secretOf.get("a") ?? randomBytes(32));
+    const nameless = new SignJWT(claims()).setProtectedHeader({ alg: "HS256" }).sign(secret("a"));
     expect(await codeOf(nameless)).toBe("internal_token_invalid");
     for (const text of ["", "x", "a.b.c", "x".repeat(40_000)]) {
       expect(await codeOf(text)).toBe("internal_token_invalid");
@@ -158,7 +154,7 @@ describe("an internal token", () => {
   });
 
   test("is one for whoever reads the standard", async () => {
-    const { payload, protectedHeader } = await jwtVerify(mint(), secretOf.get("a") ?? randomBytes(32), {
+    const { payload, protectedHeader } = await jwtVerify(mint(), secret("a"), {
       algorithms: ["HS256"],
       issuer: "shaman-public-server",
       audience: "shaman-internal-server",
@@ -189,11 +185,10 @@ describe("an internal token", () => {
     for (const token of changed) expect([token, await codeOf(token)]).toEqual([token, "internal_token_invalid"]);
     const critical = new SignJWT(claims())
       .setProtectedHeader({ alg: "HS256", kid: "a", crit: ["exp"], exp: 1 })
-      .sign(secretOf.get("a") ?? randomBytes(32), { crit: { exp: true } });
+      .sign(secret("a"), { crit: { exp: true } });
     expect(await codeOf(critical)).toBe("internal_token_invalid");
     const noObject = `${header}.${encode("text")}`;
-    const key = secretOf.get("a") ?? randomBytes(32);
-    expect(await codeOf(`${noObject}.${createHmac("sha256", key).update(noObject).digest("base64url")}`)).toBe(
+    expect(await codeOf(`${noObject}.${createHmac("sha256", secret("a")).update(noObject).digest("base64url")}`)).toBe(
       "internal_token_invalid",
     );
   });
@@ -231,14 +226,14 @@ describe("an internal token", () => {
   });
 
   describe("that names a server", () => {
-    const mintFor = async (nonce: string, atMs = NOW_MS): Promise<string> => {
+    const mintFor = (nonce: string, atMs = NOW_MS): string => {
       const minter = createTokenMinter({ keys: keysOf("a"), clock: clockAt(atMs) });
       return minter.mint({ issuer: "shaman-public-server", request, context, nonce });
     };
 
     test("is accepted by it, once, without the store", async () => {
       const verifier = verifierAt(NOW_MS, () => Promise.reject(new Error("not to be asked")));
-      const token = await mintFor(NONCE);
+      const token = mintFor(NONCE);
       expect((await verifier.verify(token, request)).ok).toBe(true);
       const again = await verifier.verify(token, request);
       expect(again.ok ? "ok" : again.error.message).toContain("used before");
@@ -247,7 +242,7 @@ describe("an internal token", () => {
     test("is refused by every other, which leaves it unused, and so is a forged name", async () => {
       const seen: string[] = [];
       const verifier = verifierAt(NOW_MS, async ({ jti }) => (seen.push(jti), "fresh"));
-      const other = await verifier.verify(await mintFor("m".repeat(29)), request);
+      const other = await verifier.verify(mintFor("m".repeat(29)), request);
       expect(other.ok ? "ok" : other.error.code).toBe("internal_token_misdirected");
       expect(seen).toEqual([]);
       expect(await codeOf(signed({ ...claims(), exp: NOW_MS / 1000 + 30, nonce: "short" }))).toBe(
@@ -267,19 +262,19 @@ describe("an internal token", () => {
         nonce: NONCE,
       });
       // Issued by a clock that is ahead, and sent as late as it is accepted.
-      const token = await mintFor(NONCE, NOW_MS + 5_000);
+      const token = mintFor(NONCE, NOW_MS + 5_000);
       for (const ms of [0, 10_000, 39_000]) {
         now = NOW_MS + ms;
         const result = await verifier.verify(token, request);
         expect(result.ok ? "ok" : result.error.message).toContain(ms === 0 ? "ok" : "used before");
-        await verifier.verify(await mintFor(NONCE, now), request);
+        await verifier.verify(mintFor(NONCE, now), request);
       }
       // Remembered over the moment at which what is older than any token is forgotten.
       now = NOW_MS + 20_000;
-      const later = await mintFor(NONCE, now);
+      const later = mintFor(NONCE, now);
       expect((await verifier.verify(later, request)).ok).toBe(true);
       now = NOW_MS + 45_000;
-      await verifier.verify(await mintFor(NONCE, now), request);
+      await verifier.verify(mintFor(NONCE, now), request);
       const again = await verifier.verify(later, request);
       expect(again.ok ? "ok" : again.error.message).toContain("used before");
       now = NOW_MS + 46_000;

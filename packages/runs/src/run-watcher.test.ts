@@ -1,4 +1,3 @@
-import type { Db } from "@shaman/db";
 import { localFanOut } from "@shaman/testkit";
 import { afterEach, beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import { createRunWatcher, nudgeRun, tellOnRecord, whenOnRecord } from "./run-watcher.ts";
@@ -10,8 +9,7 @@ afterEach(() => void vi.useRealTimers());
 const given = async (onRecord: readonly string[] = []) => {
   const fanOut = localFanOut();
   const rows = onRecord.map((id) => ({ id, last_seq: 1 }));
-  // All that a watcher asks of a database is its poll.
-  const db = { batch: async () => [{ rows, rowCount: rows.length }] } as unknown as Db;
+  const db = { batch: async () => [{ rows, rowCount: rows.length }] };
   const watcher = await createRunWatcher({
     db,
     fanOut,

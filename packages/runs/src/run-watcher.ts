@@ -39,7 +39,7 @@ const POLL = `SELECT r.id, r.last_seq FROM unnest($2::text[]) AS i (run_id),
  * runs together, because nudges may be lost. Memory is a few hundred bytes a watched run.
  */
 export const createRunWatcher = async (deps: {
-  readonly db: Db;
+  readonly db: Pick<Db, "batch">;
   readonly fanOut: FanOut;
   /** `goingOn` hears nothing of a run's end: for those who work on it. */
   readonly channel?: "run" | "goingOn";
@@ -130,7 +130,7 @@ const waitBeyond = (watched: Watched, seq: number, signal: AbortSignal): Promise
 };
 
 /**
- * Resolves once the run is on record, of which it was told before that (docs/decisions/038). Rejects with the signal's reason
+ * Resolves once the run is on record, of which it was told before that (docs/decisions/038-a-run-is-announced.md). Rejects with the signal's reason
  * when that is aborted first.
  */
 export const whenOnRecord = async (

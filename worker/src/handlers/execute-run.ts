@@ -160,7 +160,8 @@ const follow = async (
     });
   } catch (error) {
     if (recorder.lost.aborted) throw recorder.lost.reason;
-    if (stop.reason instanceof StopRun && stop.reason.why === "withdrawn") throw stop.reason;
+    // The lease is gone, or there never was one.
+    if (stop.aborted && (!(stop.reason instanceof StopRun) || stop.reason.why === "withdrawn")) throw stop.reason;
     if (mayBeUnwritten) {
       if (!(await isOnRecord(deps.db, run))) throw leaseLost(run.runId);
       begin(at);
